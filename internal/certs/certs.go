@@ -1,0 +1,158 @@
+// Package certs reads and judges the certificates and keys that people hand
+// to us: PEM as openssl, Windows editors and copy-and-paste leave it, chains
+// in the order that TLS wants them, and the identifiers that AWS IoT gives
+// them.
+package certs
+
+import (
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"time"
+)
+
+// ID is the certificateId that AWS IoT gives a certificate: the SHA-256 of
+// its DER encoding in lower-case hex. A CA's id is made likewise.
+func ID(c *x509.Certificate) string {
+	sum := sha256.Sum256(c.Raw)
+	return hex.EncodeToString(sum[:])
+}
+
+// Errors of ParseChain and CheckChain, for callers that add the object and
+// the remedy.
+var (
+	ErrNoCertificate = errors.New("it holds no PEM certificate")
+	ErrNoIssuer      = errors.New("the CA certificate that signed the device certificate is missing")
+	ErrOrder         = errors.New("the certificates are out of order")
+	ErrNotCA         = errors.New("it is not a CA certificate")
+	ErrExpired       = errors.New("the certificate has expired")
+	ErrNotYetValid   = errors.New("the certificate is not valid yet")
+	ErrWeakKey       = errors.New("the key is of a kind that AWS IoT does not take")
+)
+
+// ParseChain reads all certificates in data, in their order. It takes CRLF
+// line ends, text between the blocks (openssl x509 -text) and a missing last
+// line end. Blocks of other types (a key, parameters) are passed over.
+func ParseChain(data []byte) ([]*x509.Certificate, error) {
+	var chain []*x509.Certificate
+	for {
+		var block *pem.Block
+		block, data = pem.Decode(data)
+		if block == nil {
+			break
+		}
+		if block.Type != "CERTIFICATE" && block.Type != "X509 CERTIFICATE" && block.Type != "TRUSTED CERTIFICATE" {
+			continue
+		}
+		c, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, fmt.Errorf("certificate %d in it is damaged: %w", len(chain)+1, err)
+		}
+		chain = append(chain, c)
+	}
+	if len(chain) == 0 {
+		return nil, ErrNoCertificate
+	}
+	return chain, nil
+}
+
+// EncodeChain writes the certificates as plain PEM, in their order.
+func EncodeChain(chain []*x509.Certificate) []byte {
+	var out []byte
+	for _, c := range chain {
+		out = append(out, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw})...)
+	}
+	return out
+}
+
+// Append adds the certificates of more to chain, without those that are
+// there already: people give the CA both in --cert and in --chain.
+func Append(chain, more []*x509.Certificate) []*x509.Certificate {
+	for _, c := range more {
+		if !slices.ContainsFunc(chain, c.Equal) {
+			chain = append(chain, c)
+		}
+	}
+	return chain
+}
+
+// CheckChain says whether the chain can be presented to AWS IoT as it is:
+// leaf first, then the CA that signed it, then that CA's issuer, and so on.
+// AWS registers a device certificate just in time only when it sees the
+// issuing CA's certificate behind it, so a leaf alone is refused. A root is
+// not needed: the registered CA may be an intermediate one.
+//
+// It does not look at the clock; see CheckValidity.
+func CheckChain(chain []*x509.Certificate) error {
+	if len(chain) == 0 {
+		return ErrNoCertificate
+	}
+	if len(chain) == 1 {
+		if chain[0].IsCA {
+			return fmt.Errorf("%w: it holds only the CA certificate %q", ErrNoCertificate, Name(chain[0]))
+		}
+		return ErrNoIssuer
+	}
+	if chain[0].IsCA {
+		return fmt.Errorf("%w: the first one, %q, is a CA certificate", ErrOrder, Name(chain[0]))
+	}
+	for i, c := range chain[:len(chain)-1] {
+		issuer := chain[i+1]
+		if signs(issuer, c) {
+			if !issuer.IsCA {
+				return fmt.Errorf("certificate %d, %q: %w (basicConstraints CA:TRUE is missing)", i+2, Name(issuer), ErrNotCA)
+			}
+			continue
+		}
+		if slices.ContainsFunc(chain, func(other *x509.Certificate) bool { return other != c && signs(other, c) }) {
+			return fmt.Errorf("%w: certificate %d, %q, is not signed by certificate %d, %q", ErrOrder, i+1, Name(c), i+2, Name(issuer))
+		}
+		return fmt.Errorf("%w: certificate %d, %q, is signed by %q, and certificate %d is %q",
+			ErrNoIssuer, i+1, Name(c), c.Issuer.String(), i+2, Name(issuer))
+	}
+	return nil
+}
+
+// signs says whether issuer's key made c's signature. CheckSignatureFrom
+// would also want CA:TRUE and a key usage, which have an error of their own.
+func signs(issuer, c *x509.Certificate) bool {
+	return issuer.CheckSignature(c.SignatureAlgorithm, c.RawTBSCertificate, c.Signature) == nil
+}
+
+// CheckValidity says whether c is valid at now. The errors wrap ErrExpired or
+// ErrNotYetValid and name both times.
+func CheckValidity(c *x509.Certificate, now time.Time) error {
+	switch {
+	case now.After(c.NotAfter):
+		return fmt.Errorf("%w: it ended at %s, and this gateway's clock says %s", ErrExpired, stamp(c.NotAfter), stamp(now))
+	case now.Before(c.NotBefore):
+		return fmt.Errorf("%w: it begins at %s, and this gateway's clock says %s", ErrNotYetValid, stamp(c.NotBefore), stamp(now))
+	}
+	return nil
+}
+
+func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
+
+// Name is what to call a certificate in a sentence: its common name, else
+// its whole subject, else its serial number.
+func Name(c *x509.Certificate) string {
+	switch {
+	case c.Subject.CommonName != "":
+		return c.Subject.CommonName
+	case len(c.Subject.Names) > 0:
+		return c.Subject.String()
+	default:
+		return "serial " + c.SerialNumber.Text(16)
+	}
+}
+
+var thingName = regexp.MustCompile(`^[a-zA-Z0-9:_-]{1,128}$`)
+
+// ValidThingName says whether s can name a thing in the AWS IoT registry:
+// [a-zA-Z0-9:_-]{1,128} (CreateThing in the AWS IoT API reference).
+func ValidThingName(s string) bool { return thingName.MatchString(s) }
