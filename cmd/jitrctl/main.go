@@ -1,0 +1,22 @@
+// Command jitrctl is the operator's desk: it makes the CA that devices are
+// registered under, and signs their certificates.
+package main
+
+import (
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/jitr-agent/jitr-agent/internal/cli"
+)
+
+func main() { os.Exit(cli.Main(newRoot(), os.Args[1:], os.Stdout, os.Stderr)) }
+
+func newRoot() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "jitrctl",
+		Short: "Make a device CA and sign device certificates for AWS IoT just-in-time registration",
+	}
+	root.AddCommand(newCA(), newVersion())
+	return root
+}
