@@ -1,0 +1,454 @@
+package jitr
+
+import (
+	"context"
+	"crypto"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/url"
+	"time"
+
+	"github.com/jitr-agent/jitr-agent/internal/clock"
+	"github.com/jitr-agent/jitr-agent/internal/netpath"
+	"github.com/jitr-agent/jitr-agent/internal/state"
+	"github.com/jitr-agent/jitr-agent/pkg/identity"
+	"github.com/jitr-agent/jitr-agent/pkg/mqtt"
+)
+
+const (
+	// lookAround is how often the agent sees whether its key or certificate was
+	// exchanged while it has one that loads.
+	lookAround = time.Minute
+	// reloadAfter is how often an identity that does not load is tried again
+	// although its files are as they were: a TPM can come back by itself.
+	reloadAfter = 10 * time.Second
+	// saveEvery bounds the writes of state.json between changes of state.
+	saveEvery = time.Minute
+)
+
+// Endpoint is where to connect, and how.
+type Endpoint struct {
+	Host      string // empty: nothing is configured yet
+	Port      int
+	Port443   bool
+	Proxy     *url.URL
+	Roots     *x509.CertPool // nil: the system's store
+	MaxTLS    uint16
+	KeepAlive time.Duration
+	Stall     time.Duration
+}
+
+// Identities finds the device key and certificate.
+type Identities interface {
+	// Load opens them. The caller closes the identity.
+	Load(context.Context) (*identity.Identity, error)
+	// Stamp is cheap, and differs when the files behind the identity do.
+	Stamp() string
+}
+
+// Dialer opens a TLS connection; *netpath.Dialer does.
+type Dialer interface {
+	Dial(context.Context, netpath.Target) (*netpath.Conn, error)
+}
+
+// Config is what a Loop needs. All fields are required but those that say
+// otherwise.
+type Config struct {
+	Endpoint   func() Endpoint // asked before each attempt
+	Identities Identities
+	Dialer     Dialer
+	Store      *state.Store
+	Observer   Observer
+	Built      time.Time // when this program was built, part of the clock floor
+
+	// Init makes the message that is sent once for each certificate and
+	// endpoint.
+	Init func(*identity.Identity) mqtt.Message
+	// OnMessage takes the server's publishes and must not block. Optional.
+	OnMessage func(topic string, payload []byte)
+	// Serve uses the session until ctx ends, which it does with the session. It
+	// runs from the init's outcome on, at once where no init is due.
+	Serve func(ctx context.Context, s *mqtt.Session, id *identity.Identity)
+
+	// NotBefore is the time since boot before which nothing is dialled: an
+	// earlier run may have sent a CONNECT just now. Optional.
+	NotBefore time.Duration
+	// Boot is the time since boot; clock.Boot where nil.
+	Boot func() time.Duration
+}
+
+// Loop gets in and stays in. Make one with New, then call Run once.
+type Loop struct {
+	cfg  Config
+	wake chan struct{}
+
+	// All below belongs to Run's goroutine.
+	snap      Snapshot
+	schedule  *schedule
+	initSteps *schedule // of an init that the policy denies
+
+	stamp    string        // of the identity that is loaded, or failed to
+	loaded   time.Duration // when that was
+	identErr error
+
+	dialled   time.Duration // the last CONNECT
+	waiting   bool          // there was an attempt since the last success
+	waitSince time.Duration // the first of them
+	afterLong bool          // the last session was a long one
+	closed    struct {      // closings without a word, nothing else between
+		count int
+		since time.Duration
+	}
+	saved time.Duration // the last write of state.json
+}
+
+// New makes a loop that goes on where the stored state ended.
+func New(cfg Config) *Loop {
+	if cfg.Boot == nil {
+		cfg.Boot = clock.Boot
+	}
+	l := &Loop{cfg: cfg, wake: make(chan struct{}, 1), initSteps: newSchedule(nil)}
+	stored := cfg.Store.Get()
+	l.schedule = newSchedule(stored.Steps)
+	now := cfg.Boot()
+	l.dialled = cfg.NotBefore - minGap
+	if stored.WaitingMS > 0 {
+		l.waiting, l.waitSince = true, now-time.Duration(stored.WaitingMS)*time.Millisecond
+	}
+	l.snap = Snapshot{State: Starting, Since: now, SinceAt: time.Now()}
+	return l
+}
+
+// Wake makes the loop look at configuration and identity and try now, though
+// never with more than one CONNECT a second. It is safe for concurrent use.
+func (l *Loop) Wake() {
+	select {
+	case l.wake <- struct{}{}:
+	default: // it is about to wake anyway
+	}
+}
+
+// Run tries until ctx ends, and returns when everything it started has ended.
+func (l *Loop) Run(ctx context.Context) {
+	defer l.dropIdentity()
+	l.cfg.Observer.Observe(l.snap)
+	for ctx.Err() == nil {
+		wait := l.round(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		l.sleep(ctx, wait)
+	}
+}
+
+// round is one attempt, or one look at what hinders it, and returns how long
+// to wait for the next.
+func (l *Loop) round(ctx context.Context) time.Duration {
+	endpoint := l.cfg.Endpoint()
+	if endpoint.Host != l.snap.Endpoint.Host && l.snap.Endpoint.Host != "" {
+		l.schedule.reset() // what another server said does not count here
+	}
+	l.snap.Endpoint = endpoint
+	if err := l.loadIdentity(ctx); err != nil {
+		if endpoint.Host == "" {
+			return l.unconfigured()
+		}
+		return l.failed(Evidence{Phase: PhaseIdentity, Err: err})
+	}
+	if endpoint.Host == "" {
+		return l.unconfigured()
+	}
+	if err := l.checkClock(); err != nil {
+		return l.failed(Evidence{Phase: PhaseClock, Err: err})
+	}
+	return l.attempt(ctx, endpoint, l.snap.Identity)
+}
+
+func (l *Loop) unconfigured() time.Duration {
+	if l.snap.State != WaitingForConfiguration {
+		l.enter(WaitingForConfiguration, "", nil)
+	}
+	return lookAround
+}
+
+// loadIdentity makes sure that the identity in hand is that of the files.
+func (l *Loop) loadIdentity(ctx context.Context) error {
+	stamp, now := l.cfg.Identities.Stamp(), l.cfg.Boot()
+	if stamp == l.stamp && (l.snap.Identity != nil || l.identErr != nil && now-l.loaded < reloadAfter) {
+		return l.identErr
+	}
+	l.dropIdentity()
+	l.stamp, l.loaded = stamp, now
+	id, err := l.cfg.Identities.Load(ctx)
+	l.identErr = err
+	if err != nil {
+		return err
+	}
+	l.snap.Identity = id
+	return nil
+}
+
+func (l *Loop) dropIdentity() {
+	if l.snap.Identity != nil {
+		l.snap.Identity.Close() // the key is loaded anew; an error here has no further consequence
+	}
+	l.snap.Identity, l.identErr, l.stamp = nil, nil, ""
+}
+
+// checkClock compares the wall clock with the floor.
+func (l *Loop) checkClock() error {
+	floor := clock.Floor(l.cfg.Built, l.snap.Identity.Leaf().NotBefore, l.cfg.Store.Get().ServerNotBefore)
+	now := time.Now()
+	l.snap.Floor, l.snap.ClockOK = floor, !now.Before(floor)
+	if !l.snap.ClockOK {
+		return fmt.Errorf("the clock says %s, and it cannot be before %s", now.UTC().Format(time.RFC3339), floor.UTC().Format(time.RFC3339))
+	}
+	return nil
+}
+
+// attempt dials, and stays as long as the session does.
+func (l *Loop) attempt(ctx context.Context, endpoint Endpoint, id *identity.Identity) time.Duration {
+	if gap := l.dialled + minGap - l.cfg.Boot(); gap > 0 {
+		if l.pause(ctx, gap); ctx.Err() != nil {
+			return 0
+		}
+	}
+	l.begin(id, endpoint)
+	fail := func(phase Phase, err error) time.Duration {
+		return l.failed(Evidence{Phase: phase, Err: err, Accepted: !l.snap.History.AcceptedAt.IsZero()})
+	}
+
+	certificate := *id.TLSCertificate()
+	signer := &watchedSigner{Signer: certificate.PrivateKey.(crypto.Signer)}
+	certificate.PrivateKey = signer
+	conn, err := l.cfg.Dialer.Dial(ctx, netpath.Target{
+		Host: endpoint.Host, Port: endpoint.Port, Port443: endpoint.Port443, Proxy: endpoint.Proxy,
+		Roots: endpoint.Roots, MaxTLS: endpoint.MaxTLS, Certificate: &certificate, Stall: endpoint.Stall,
+	})
+	switch {
+	case ctx.Err() != nil:
+		if err == nil {
+			conn.Close()
+		}
+		return 0
+	case signer.err != nil:
+		if err == nil {
+			conn.Close()
+		}
+		l.dropIdentity() // the next round opens the TPM anew
+		return fail(PhaseIdentity, signer.err)
+	case err != nil:
+		phase := PhaseTLS
+		if dial := new(netpath.Error); errors.As(err, &dial) {
+			phase = Phase(dial.Phase)
+		}
+		return fail(phase, err)
+	}
+	l.raiseFloor(conn.ServerNotBefore)
+
+	l.dialled = l.cfg.Boot()
+	session, err := mqtt.Connect(ctx, conn, mqtt.Config{
+		ClientID: id.ThingName, KeepAlive: endpoint.KeepAlive, Stall: endpoint.Stall, OnMessage: l.cfg.OnMessage,
+	})
+	switch {
+	case ctx.Err() != nil:
+		if err == nil {
+			session.Close()
+		}
+		return 0
+	case err != nil:
+		return fail(PhaseConnack, err)
+	}
+
+	connected := l.cfg.Boot()
+	l.snap.Link = &Link{
+		Port: conn.Port, ALPN: conn.ALPN, TLSVersion: conn.TLSVersion(),
+		ConnectedAt: time.Now(), Connected: connected, ReceiveMaximum: session.ReceiveMaximum(),
+	}
+	err = l.serve(ctx, session, id)
+	l.snap.Link = nil
+	if errors.Is(err, errReplaced) || ctx.Err() != nil {
+		return 0
+	}
+	l.afterLong = l.cfg.Boot()-connected >= LongSession
+	return l.failed(Evidence{Phase: PhaseSession, Err: err, Accepted: true})
+}
+
+// begin counts an attempt.
+func (l *Loop) begin(id *identity.Identity, endpoint Endpoint) {
+	now := l.cfg.Boot()
+	if !l.waiting {
+		l.waiting, l.waitSince = true, now
+	}
+	at := time.Now()
+	a := &l.snap.Attempts
+	if a.Count == 0 {
+		a.FirstAt = at
+	}
+	a.Count++
+	a.LastAt = at
+	l.snap.Next, l.snap.Step, l.snap.Recovered = 0, 0, nil
+	l.snap.History = l.cfg.Store.Get().Histories[state.Key(id.CertificateID(), endpoint.Host)]
+	l.cfg.Observer.Observe(l.snap)
+}
+
+// failed turns evidence into a state and returns the wait.
+func (l *Loop) failed(e Evidence) time.Duration {
+	now := l.cfg.Boot()
+	e.Now = time.Now()
+	if id := l.snap.Identity; id != nil && e.Phase != PhaseClock {
+		e.Expired = e.Now.After(id.Leaf().NotAfter)
+	}
+	if e.Phase == PhaseConnack && classify(e) == ServerClosed {
+		if l.closed.count == 0 {
+			l.closed.since = now
+		}
+		l.closed.count++
+	} else {
+		l.closed.count = 0
+	}
+	e.ClosedInARow, e.ClosedFor = l.closed.count, now-l.closed.since
+
+	cause := Classify(e)
+	since := time.Duration(0)
+	if l.waiting {
+		since = now - l.waitSince
+	}
+	row := rowFor(cause, l.afterLong)
+	if cause == Clock && e.Phase != PhaseClock {
+		// The clock is not below the floor, only the server's certificate lies in
+		// its future: looking costs a dial here.
+		row = rowFor(ServerUntrusted, false)
+	}
+	l.snap.Step = l.schedule.nominal(row, since)
+	wait := l.schedule.at(row, since).NextBackOff()
+	l.snap.Next = now + wait
+	l.snap.Attempts.LastPhase, l.snap.Attempts.For = e.Phase, since
+	l.enter(StateFor(cause, !l.snap.History.AcceptedAt.IsZero()), cause, e.Err)
+	return wait
+}
+
+// succeeded starts the schedules anew: the init was acknowledged, or the
+// session has lasted.
+func (l *Loop) succeeded() {
+	l.schedule.reset()
+	l.closed.count = 0
+	if l.snap.Attempts.Count > 0 {
+		done := l.snap.Attempts
+		done.For = l.cfg.Boot() - l.waitSince
+		l.snap.Recovered = &done
+	}
+	l.snap.Attempts = Attempts{}
+	l.waiting = false
+}
+
+// accepted notes that this endpoint takes this certificate.
+func (l *Loop) accepted(edit func(*state.History)) {
+	if l.snap.History.AcceptedAt.IsZero() {
+		l.snap.History.AcceptedAt = time.Now()
+	}
+	if edit != nil {
+		edit(&l.snap.History)
+	}
+	key := state.Key(l.snap.Identity.CertificateID(), l.snap.Endpoint.Host)
+	l.cfg.Store.Change(func(f *state.File) {
+		if f.Histories == nil {
+			f.Histories = map[string]state.History{}
+		}
+		f.Histories[key] = l.snap.History
+	})
+}
+
+func (l *Loop) raiseFloor(serverNotBefore time.Time) {
+	l.cfg.Store.Change(func(f *state.File) {
+		if serverNotBefore.After(f.ServerNotBefore) {
+			f.ServerNotBefore = serverNotBefore
+		}
+	})
+}
+
+// enter tells the observer, and saves what must survive: at once when the
+// state changed, else once a minute while the agent is not online.
+func (l *Loop) enter(s State, cause Cause, err error) {
+	now := l.cfg.Boot()
+	changed := s != l.snap.State
+	if changed {
+		l.snap.Since, l.snap.SinceAt = now, time.Now()
+	}
+	l.snap.State, l.snap.Cause, l.snap.Err = s, cause, err
+	if s == Online || s == Initializing || s == WaitingForConfiguration {
+		l.snap.Next, l.snap.Step = 0, 0
+	}
+	l.cfg.Observer.Observe(l.snap)
+	l.snap.Recovered = nil
+	if changed || s != Online && now-l.saved >= saveEvery {
+		l.save()
+	}
+}
+
+func (l *Loop) save() {
+	now := l.cfg.Boot()
+	l.saved = now
+	waiting := time.Duration(0)
+	if l.waiting {
+		waiting = now - l.waitSince
+	}
+	l.cfg.Store.Change(func(f *state.File) {
+		f.Steps = maps.Clone(l.schedule.steps)
+		f.WaitingMS = waiting.Milliseconds()
+	})
+	if err := l.cfg.Store.Save(); err != nil {
+		l.cfg.Observer.NotSaved(err)
+	}
+}
+
+// sleep waits until d has passed or somebody wakes the loop. An identity that
+// was exchanged ends it early.
+func (l *Loop) sleep(ctx context.Context, d time.Duration) {
+	end := l.cfg.Boot() + d
+	for {
+		left := end - l.cfg.Boot()
+		if left <= 0 || ctx.Err() != nil {
+			return
+		}
+		timer := time.NewTimer(min(left, lookAround))
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		case <-l.wake:
+			timer.Stop()
+			return
+		case <-timer.C:
+			if l.snap.Identity != nil && l.cfg.Identities.Stamp() != l.stamp {
+				return
+			}
+		}
+	}
+}
+
+// pause waits d, whoever calls.
+func (l *Loop) pause(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+}
+
+// watchedSigner keeps the error of a signature: crypto/tls reports a failed
+// handshake without it.
+type watchedSigner struct {
+	crypto.Signer
+	err error
+}
+
+func (s *watchedSigner) Sign(rand io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+	signature, err := s.Signer.Sign(rand, digest, opts)
+	s.err = err
+	return signature, err
+}

@@ -1,0 +1,544 @@
+package jitr
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"io"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/eclipse/paho.golang/packets"
+
+	"github.com/jitr-agent/jitr-agent/internal/netpath"
+	"github.com/jitr-agent/jitr-agent/internal/state"
+	"github.com/jitr-agent/jitr-agent/pkg/identity"
+	"github.com/jitr-agent/jitr-agent/pkg/mqtt"
+)
+
+// cloud is a scripted server behind a pipe: TLS and MQTT are real, time is
+// virtual.
+type cloud struct {
+	t      *testing.T
+	server tls.Certificate
+	roots  *x509.CertPool
+	// script plays one connection, whose CONNECT was read.
+	script func(n int, c *serverConn)
+	// dial, where set, may fail the n-th dial.
+	dial func(n int) error
+
+	mu       sync.Mutex
+	dials    []time.Duration // since start
+	connects []time.Duration
+	inits    int
+	start    time.Time
+	work     sync.WaitGroup
+}
+
+type serverConn struct {
+	net.Conn
+	cloud *cloud
+}
+
+func newCloud(t *testing.T, script func(n int, c *serverConn)) *cloud {
+	key, cert := makeCert(t, "endpoint", []string{"endpoint"})
+	roots := x509.NewCertPool()
+	roots.AddCert(cert)
+	return &cloud{
+		t: t, roots: roots, script: script, start: time.Now(),
+		server: tls.Certificate{Certificate: [][]byte{cert.Raw}, PrivateKey: key},
+	}
+}
+
+func (c *cloud) Dial(ctx context.Context, target netpath.Target) (*netpath.Conn, error) {
+	c.mu.Lock()
+	c.dials = append(c.dials, time.Since(c.start))
+	n := len(c.dials)
+	c.mu.Unlock()
+	if c.dial != nil {
+		if err := c.dial(n); err != nil {
+			return nil, err
+		}
+	}
+	near, far := net.Pipe()
+	c.work.Go(func() {
+		defer far.Close()
+		conn := tls.Server(far, &tls.Config{Certificates: []tls.Certificate{c.server}, ClientAuth: tls.RequireAnyClientCert})
+		if conn.Handshake() != nil {
+			return
+		}
+		if certs := conn.ConnectionState().PeerCertificates; len(certs) != 2 {
+			c.t.Errorf("the client presented %d certificates; want leaf and CA", len(certs))
+		}
+		if _, err := packets.ReadPacket(conn); err != nil {
+			return
+		}
+		c.mu.Lock()
+		c.connects = append(c.connects, time.Since(c.start))
+		n := len(c.connects)
+		c.mu.Unlock()
+		c.script(n, &serverConn{conn, c})
+	})
+	conn := tls.Client(near, &tls.Config{
+		ServerName: "endpoint", RootCAs: c.roots, MaxVersion: target.MaxTLS,
+		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return target.Certificate, nil },
+	})
+	if err := conn.HandshakeContext(ctx); err != nil {
+		near.Close()
+		return nil, &netpath.Error{Phase: netpath.TLS, Peer: "endpoint", Err: err}
+	}
+	return &netpath.Conn{Conn: conn, Port: 8883}, nil
+}
+
+func (c *serverConn) accept() {
+	(&packets.Connack{Properties: &packets.Properties{}}).WriteTo(c)
+}
+
+// answer acknowledges publishes with code until the connection ends.
+func (c *serverConn) answer(code byte) {
+	for {
+		p, err := packets.ReadPacket(c)
+		if err != nil {
+			return
+		}
+		switch m := p.Content.(type) {
+		case *packets.Publish:
+			if m.Topic == "init/gw-1" {
+				c.cloud.mu.Lock()
+				c.cloud.inits++
+				c.cloud.mu.Unlock()
+			}
+			(&packets.Puback{PacketID: m.PacketID, ReasonCode: code, Properties: &packets.Properties{}}).WriteTo(c)
+		case *packets.Pingreq:
+			packets.NewControlPacket(packets.PINGRESP).WriteTo(c)
+		case *packets.Disconnect:
+			return
+		}
+	}
+}
+
+func (c *cloud) seen() (dials, connects []time.Duration, inits int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.dials), slices.Clone(c.connects), c.inits
+}
+
+// record keeps what the loop said.
+type record struct {
+	mu    sync.Mutex
+	snaps []Snapshot
+}
+
+func (r *record) Observe(s Snapshot) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.snaps = append(r.snaps, s)
+}
+
+func (r *record) NotSaved(error) {}
+
+func (r *record) last() Snapshot {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.snaps[len(r.snaps)-1]
+}
+
+// states are the states in their order, each once in a row.
+func (r *record) states() []State {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var all []State
+	for _, s := range r.snaps {
+		if len(all) == 0 || all[len(all)-1] != s.State {
+			all = append(all, s.State)
+		}
+	}
+	return all
+}
+
+// gateway is a loop with what it needs.
+type gateway struct {
+	*Loop
+	record
+	dir    string
+	served atomic.Int32
+	host   string
+	cancel context.CancelFunc
+	done   chan struct{}
+}
+
+func (g *gateway) Load(ctx context.Context) (*identity.Identity, error) {
+	return identity.Load(ctx, identity.Options{StateDir: g.dir, Key: "file"})
+}
+
+func (g *gateway) Stamp() string { return identity.Stamp(identity.Options{StateDir: g.dir}) }
+
+// run starts a gateway; stop ends it and waits.
+func run(t *testing.T, c *cloud, dir string) *gateway {
+	t.Helper()
+	store, setAside, err := state.Open(filepath.Join(dir, "state.json"))
+	if err != nil || setAside != nil {
+		t.Fatal(err, setAside)
+	}
+	g := &gateway{dir: dir, host: "endpoint", done: make(chan struct{})}
+	g.Loop = New(Config{
+		Endpoint: func() Endpoint {
+			return Endpoint{Host: g.host, Port: 8883, MaxTLS: tls.VersionTLS12, KeepAlive: time.Minute, Stall: 20 * time.Second}
+		},
+		Identities: g, Dialer: c, Store: store, Observer: &g.record,
+		Init: func(*identity.Identity) mqtt.Message { return mqtt.Message{Topic: "init/gw-1"} },
+		Serve: func(ctx context.Context, _ *mqtt.Session, _ *identity.Identity) {
+			g.served.Add(1)
+			<-ctx.Done()
+		},
+		Boot: func() time.Duration { return time.Hour + time.Since(c.start) },
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	g.cancel = cancel
+	go func() {
+		defer close(g.done)
+		g.Run(ctx)
+	}()
+	return g
+}
+
+func (g *gateway) stop() {
+	g.cancel()
+	<-g.done
+}
+
+// elapse lets virtual time pass.
+func elapse(d time.Duration) { <-time.After(d) }
+
+// stateDir has a file key and a certificate with its CA, valid in synctest's
+// year 2000 too.
+func stateDir(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	key, leaf := makeCert(t, "gw-1", nil)
+	pkcs8, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write := func(name string, blocks ...*pem.Block) {
+		var data []byte
+		for _, b := range blocks {
+			data = append(data, pem.EncodeToMemory(b)...)
+		}
+		if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, ca := makeCert(t, "ca", nil) // whether it signed the leaf is for import to check
+	write("device.key", &pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8})
+	write("device.crt", &pem.Block{Type: "CERTIFICATE", Bytes: leaf.Raw}, &pem.Block{Type: "CERTIFICATE", Bytes: ca.Raw})
+	return dir
+}
+
+func makeCert(t *testing.T, name string, dns []string) (*ecdsa.PrivateKey, *x509.Certificate) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, DNSNames: dns,
+		NotBefore: time.Date(1999, 1, 1, 0, 0, 0, 0, time.UTC), NotAfter: time.Date(2049, 1, 1, 0, 0, 0, 0, time.UTC),
+		BasicConstraintsValid: true, IsCA: true,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key, cert
+}
+
+// The dance: refused while pending, let in when activated, init sent once, and
+// not again by a new process.
+func TestFirstConnect(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := stateDir(t)
+		active := time.Now().Add(20 * time.Second)
+		c := newCloud(t, func(_ int, s *serverConn) {
+			if time.Now().Before(active) {
+				return // closes without a CONNACK
+			}
+			s.accept()
+			s.answer(0)
+		})
+		g := run(t, c, dir)
+		elapse(time.Minute)
+		want := []State{Starting, PendingActivation, Initializing, Online}
+		if got := g.states(); !slices.Equal(got, want) {
+			t.Errorf("states %v; want %v", got, want)
+		}
+		_, connects, inits := c.seen()
+		if inits != 1 || g.served.Load() != 1 {
+			t.Errorf("%d inits, served %d times; want 1 and 1", inits, g.served.Load())
+		}
+		if online := connects[len(connects)-1]; online < 20*time.Second || online > 24*time.Second {
+			t.Errorf("in at %v; want within a fifth of the 20 s of waiting", online)
+		}
+		if len(connects) > 16 {
+			t.Errorf("%d attempts for 20 s of waiting", len(connects))
+		}
+		g.stop()
+
+		g = run(t, c, dir)
+		elapse(time.Minute)
+		if _, _, inits := c.seen(); inits != 1 {
+			t.Errorf("%d inits after a restart; want 1", inits)
+		}
+		if got := g.states(); !slices.Equal(got, []State{Starting, Online}) {
+			t.Errorf("states after a restart: %v", got)
+		}
+		g.stop()
+		c.work.Wait()
+	})
+}
+
+// A server that accepts and then cuts, as AWS does when a policy denies, is
+// not met with a hot loop: a CONNACK is no success.
+func TestCutAfterConnackBacksOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCloud(t, func(_ int, s *serverConn) { s.accept() })
+		g := run(t, c, stateDir(t))
+		elapse(time.Hour)
+		_, connects, _ := c.seen()
+		// Full jitter between 0 and 5 s, 10 s, … 10 min: about 13 in an hour, 1,000
+		// and more if each CONNACK started the schedule anew.
+		if n := len(connects); n < 3 || n > 60 {
+			t.Errorf("%d connects in an hour; want a handful", n)
+		}
+		g.stop()
+		c.work.Wait()
+	})
+}
+
+// However often it is woken, the loop sends one CONNECT a second at most.
+func TestNeverTwoConnectsASecond(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCloud(t, func(int, *serverConn) {})
+		g := run(t, c, stateDir(t))
+		for range 200 {
+			elapse(100 * time.Millisecond)
+			g.Wake()
+		}
+		_, connects, _ := c.seen()
+		if len(connects) < 15 {
+			t.Errorf("%d connects in 20 s of waking; want one a second", len(connects))
+		}
+		for i := range connects[1:] {
+			if gap := connects[i+1] - connects[i]; gap < time.Second {
+				t.Errorf("connects %d and %d are %v apart", i, i+1, gap)
+			}
+		}
+		g.stop()
+		c.work.Wait()
+	})
+}
+
+// A policy that denies the init topic: the state says so, messages flow, and
+// the init is sent again on the schedule and at each new connection.
+func TestInitDenied(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := stateDir(t)
+		allowed := time.Now().Add(2 * time.Minute)
+		c := newCloud(t, func(_ int, s *serverConn) {
+			s.accept()
+			for time.Now().Before(allowed) {
+				p, err := packets.ReadPacket(s)
+				if err != nil {
+					return
+				}
+				switch m := p.Content.(type) {
+				case *packets.Publish:
+					code := byte(0x87)
+					if !time.Now().Before(allowed) {
+						code = 0
+					}
+					s.cloud.mu.Lock()
+					s.cloud.inits++
+					s.cloud.mu.Unlock()
+					(&packets.Puback{PacketID: m.PacketID, ReasonCode: code, Properties: &packets.Properties{}}).WriteTo(s)
+				case *packets.Pingreq:
+					packets.NewControlPacket(packets.PINGRESP).WriteTo(s)
+				}
+			}
+			s.answer(0)
+		})
+		g := run(t, c, dir)
+		elapse(time.Minute)
+		if s := g.last(); s.State != Initializing || s.Cause != NotAuthorized {
+			t.Errorf("state %s, cause %q; want initializing, not-authorized", s.State, s.Cause)
+		}
+		if g.served.Load() != 1 {
+			t.Errorf("served %d times; want 1 although the init is denied", g.served.Load())
+		}
+		if g.last().History.AcceptedAt.IsZero() {
+			t.Error("a PUBACK of any code is acceptance")
+		}
+		elapse(5 * time.Minute)
+		if s := g.last(); s.State != Online {
+			t.Errorf("state %s after the policy was mended; want online", s.State)
+		}
+		_, connects, inits := c.seen()
+		if len(connects) != 1 || inits < 4 || inits > 7 {
+			t.Errorf("%d connects, %d inits; want 1 connect, and inits at 10 s, 20 s, 40 s …", len(connects), inits)
+		}
+		g.stop()
+		c.work.Wait()
+	})
+}
+
+// A cut in mid-session of an accepted gateway: offline, and back within the
+// first step. The certificate's acceptance and the init are not forgotten.
+func TestCutInMidSession(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCloud(t, func(n int, s *serverConn) {
+			s.accept()
+			if n == 1 {
+				cut := time.AfterFunc(time.Hour, func() { s.Close() })
+				defer cut.Stop()
+			}
+			s.answer(0)
+		})
+		g := run(t, c, stateDir(t))
+		elapse(time.Hour + 30*time.Second)
+		want := []State{Starting, Initializing, Online, Offline, Online}
+		if got := g.states(); !slices.Equal(got, want) {
+			t.Errorf("states %v; want %v", got, want)
+		}
+		_, connects, inits := c.seen()
+		if inits != 1 {
+			t.Errorf("%d inits; want 1", inits)
+		}
+		if back := connects[1] - time.Hour; back > 29*time.Second {
+			t.Errorf("back after %v; want within 28 s", back)
+		}
+		g.stop()
+		c.work.Wait()
+	})
+}
+
+// A session of 30 s is acceptance even where the init's PUBACK never comes.
+func TestLongSessionIsAcceptance(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCloud(t, func(_ int, s *serverConn) {
+			s.accept()
+			io.Copy(io.Discard, s)
+		})
+		g := run(t, c, stateDir(t))
+		elapse(29 * time.Second)
+		if !g.last().History.AcceptedAt.IsZero() {
+			t.Error("accepted after 29 s without a PUBACK")
+		}
+		elapse(2 * time.Second)
+		if s := g.last(); s.History.AcceptedAt.IsZero() || s.State != Initializing || g.served.Load() != 1 {
+			t.Errorf("after 31 s: accepted %v, state %s, served %d", s.History.AcceptedAt, s.State, g.served.Load())
+		}
+		g.stop()
+		c.work.Wait()
+	})
+}
+
+// Dead links are retried with full jitter up to a minute, for ever, and the
+// step survives a restart.
+func TestDeadLink(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := stateDir(t)
+		c := newCloud(t, nil)
+		c.dial = func(int) error {
+			return &netpath.Error{Phase: netpath.TCP, Peer: "endpoint:8883", Err: errors.New("unreachable")}
+		}
+		g := run(t, c, dir)
+		elapse(time.Hour)
+		if s := g.last(); s.State != Connecting || s.Cause != Network || s.Attempts.LastPhase != PhaseTCP {
+			t.Errorf("state %s, cause %s, phase %s", s.State, s.Cause, s.Attempts.LastPhase)
+		}
+		dials, _, _ := c.seen()
+		if len(dials) < 60 || len(dials) > 240 {
+			t.Errorf("%d dials in an hour; want about 120", len(dials))
+		}
+		g.stop()
+
+		g = run(t, c, dir)
+		synctest.Wait()
+		if s := g.last(); s.Step != time.Minute {
+			t.Errorf("the step after a restart is %v; want the minute that was reached", s.Step)
+		}
+		g.stop()
+	})
+}
+
+// A key and certificate that come while the service waits are used within 2 s.
+func TestNewIdentityIsNoticed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		full, dir := stateDir(t), t.TempDir()
+		c := newCloud(t, func(_ int, s *serverConn) { s.accept(); s.answer(0) })
+		g := run(t, c, dir)
+		elapse(time.Minute)
+		if s := g.last(); s.State != WaitingForIdentity || s.Cause != NoKey {
+			t.Errorf("state %s, cause %s; want waiting-for-identity, no-key", s.State, s.Cause)
+		}
+		for _, name := range []string{"device.key", "device.crt"} {
+			if err := os.Rename(filepath.Join(full, name), filepath.Join(dir, name)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		elapse(2 * time.Second)
+		if s := g.last(); s.State != Online {
+			t.Errorf("state %s 2 s after key and certificate came; want online", s.State)
+		}
+		g.stop()
+		c.work.Wait()
+	})
+}
+
+// Below the floor nothing is dialled; a clock that is set is noticed.
+func TestClockBelowTheFloor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := stateDir(t)
+		store, _, err := state.Open(filepath.Join(dir, "state.json"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		store.Change(func(f *state.File) { f.ServerNotBefore = time.Now().Add(time.Hour) })
+		if err := store.Save(); err != nil {
+			t.Fatal(err)
+		}
+		c := newCloud(t, func(_ int, s *serverConn) { s.accept(); s.answer(0) })
+		g := run(t, c, dir)
+		elapse(59 * time.Minute)
+		if s := g.last(); s.State != WaitingForClock || s.ClockOK {
+			t.Errorf("state %s; want waiting-for-clock", s.State)
+		}
+		if dials, _, _ := c.seen(); len(dials) > 0 {
+			t.Errorf("%d dials with a clock below the floor", len(dials))
+		}
+		elapse(2 * time.Minute)
+		if s := g.last(); s.State != Online {
+			t.Errorf("state %s after the clock passed the floor; want online", s.State)
+		}
+		g.stop()
+		c.work.Wait()
+	})
+}
