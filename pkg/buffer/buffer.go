@@ -12,8 +12,6 @@ import (
 	"slices"
 	"sync"
 	"time"
-
-	"github.com/jitr-agent/jitr-agent/pkg/mqtt"
 )
 
 // ErrFull is Put's answer where the buffer is full and is to refuse new
@@ -25,6 +23,13 @@ var ErrFull = errors.New("the buffer is full")
 // the 16 MB that the agent may use.
 const MemoryLimit = 1 << 20
 
+// Message is what waits to be published, at QoS 1.
+type Message struct {
+	Topic       string
+	Payload     []byte
+	ContentType string // "" for none
+}
+
 // Config is what a Buffer needs. The callbacks are optional; they are called
 // without a lock held and must not block.
 type Config struct {
@@ -34,12 +39,12 @@ type Config struct {
 	// Dropped is told of each message that gave way to a newer one.
 	Dropped func()
 	// DeadLetter is told of a message that the server will never take, and why.
-	DeadLetter func(m mqtt.Message, code byte)
+	DeadLetter func(m Message, code byte)
 }
 
 // entry is a message in the queue.
 type entry struct {
-	message mqtt.Message
+	message Message
 	at      time.Time
 	sent    bool // on the present connection, and not yet acknowledged
 	done    bool // acknowledged, dropped or dead: to be taken out
@@ -68,7 +73,7 @@ func New(cfg Config) *Buffer {
 
 // Put hands a message in. It never waits. The only error is ErrFull, and then
 // the message was not taken.
-func (b *Buffer) Put(m mqtt.Message) error {
+func (b *Buffer) Put(m Message) error {
 	e := &entry{message: m, at: time.Now()}
 	b.mu.Lock()
 	limit := min(b.cfg.MaxBytes, MemoryLimit)

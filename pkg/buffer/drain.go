@@ -5,13 +5,14 @@ import (
 	"time"
 
 	"github.com/cenkalti/backoff/v4"
-
-	"github.com/jitr-agent/jitr-agent/pkg/mqtt"
 )
 
-// Session is what the buffer sends on; *mqtt.Session is one.
+// Session is what the buffer sends on. Send writes m behind all earlier ones
+// and returns; outcome is called once, with the PUBACK's reason code or with an
+// error when the session ended first. An error of Send means that m was not
+// sent and outcome will not be called.
 type Session interface {
-	Send(ctx context.Context, m mqtt.Message, outcome mqtt.Outcome) error
+	Send(ctx context.Context, m Message, outcome func(code byte, err error)) error
 }
 
 // pause is how long nothing is sent after the server asked for patience
@@ -119,7 +120,7 @@ func (b *Buffer) idle(ctx context.Context, wait time.Duration) bool {
 // outcome is told how a message's publish ended.
 func (b *Buffer) outcome(e *entry, code byte, err error) {
 	b.mu.Lock()
-	var dead func(mqtt.Message, byte)
+	var dead func(Message, byte)
 	switch {
 	case err != nil: // the connection ended; the next one starts from here
 		e.sent = false

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"sync/atomic"
 	"time"
+
+	"github.com/jitr-agent/jitr-agent/internal/clock"
 )
 
 // Source is something that can be measured.
@@ -54,7 +56,7 @@ type Reporter struct {
 // NewReporter makes a Reporter that does nothing until Run.
 func NewReporter(opts ReporterOptions) *Reporter {
 	if opts.BootTime == nil {
-		opts.BootTime = bootTime
+		opts.BootTime = clock.Boot
 	}
 	if opts.Now == nil {
 		opts.Now = time.Now

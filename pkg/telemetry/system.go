@@ -11,6 +11,8 @@ import (
 
 	"github.com/prometheus/procfs"
 	"golang.org/x/sys/unix"
+
+	"github.com/jitr-agent/jitr-agent/internal/clock"
 )
 
 // SystemOptions says where System reads. The zero value of each is the default.
@@ -40,7 +42,7 @@ func NewSystem(opts SystemOptions) *System {
 		opts.SysFS = "/sys"
 	}
 	if opts.BootTime == nil {
-		opts.BootTime = bootTime
+		opts.BootTime = clock.Boot
 	}
 	return &System{opts: opts}
 }
