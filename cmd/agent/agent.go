@@ -1,0 +1,248 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
+	"github.com/jitr-agent/jitr-agent/internal/cli"
+	"github.com/jitr-agent/jitr-agent/internal/clock"
+	"github.com/jitr-agent/jitr-agent/internal/event"
+	"github.com/jitr-agent/jitr-agent/internal/netpath"
+	"github.com/jitr-agent/jitr-agent/internal/report"
+	"github.com/jitr-agent/jitr-agent/internal/settings"
+	"github.com/jitr-agent/jitr-agent/internal/state"
+	"github.com/jitr-agent/jitr-agent/internal/version"
+	"github.com/jitr-agent/jitr-agent/pkg/buffer"
+	"github.com/jitr-agent/jitr-agent/pkg/identity"
+	"github.com/jitr-agent/jitr-agent/pkg/jitr"
+	"github.com/jitr-agent/jitr-agent/pkg/mqtt"
+	"github.com/jitr-agent/jitr-agent/pkg/telemetry"
+)
+
+// agent is the parts of the service and how they reach each other.
+type agent struct {
+	opts     *options
+	settings atomic.Pointer[settings.Settings]
+	endpoint atomic.Pointer[jitr.Endpoint]
+	store    *state.Store
+	level    zap.AtomicLevel
+
+	dialer    netpath.Dialer
+	loop      *jitr.Loop
+	buffer    *buffer.Buffer
+	telemetry *telemetry.Reporter
+	shadow    shadowing
+	report    *report.Report
+	losses    losses
+
+	identity   atomic.Pointer[identity.Identity] // the last one that the loop had
+	tpmBefore  atomic.Int64                      // TPM commands of those before it
+	identified chan struct{}                     // closed when there is one
+	identify   sync.Once
+	end        context.CancelCauseFunc
+}
+
+func newAgent(o *options, s *settings.Settings, overrides []settings.Override, endpoint jitr.Endpoint,
+	store *state.Store, dir string, log *zap.Logger, level zap.AtomicLevel,
+) *agent {
+	a := &agent{opts: o, store: store, level: level, identified: make(chan struct{})}
+	a.settings.Store(s)
+	a.endpoint.Store(&endpoint)
+	a.report = report.New(report.Config{
+		Dir: dir, ConfigFile: o.config, StateDir: o.stateDir, Version: version.Number(), Log: log,
+		TPMDevice: s.Identity.TPMDevice, Proxy: s.Cloud.Proxy.String(), Overrides: reported(overrides), Fill: a.fillStatus,
+	})
+	a.losses.agent = a
+	a.buffer = buffer.New(buffer.Config{
+		MaxBytes: int64(s.Buffer.MaxSize), RefuseNew: s.Buffer.WhenFull == "refuse-new", Rate: s.Cloud.PublishRate,
+		Dropped: a.losses.dropped, DeadLetter: a.losses.deadLetter,
+	})
+	a.telemetry = a.newTelemetry(s)
+	a.shadow.agent = a
+	a.loop = jitr.New(jitr.Config{
+		Endpoint:   func() jitr.Endpoint { return *a.endpoint.Load() },
+		Identities: a,
+		Dialer:     &a.dialer,
+		Store:      store,
+		Observer:   a,
+		Built:      version.BuildTime(),
+		Init: func(id *identity.Identity) mqtt.Message {
+			return makeInit(a.settings.Load().Init.Topic, id, store.Get(), a.endpoint.Load().Host)
+		},
+		OnMessage: a.shadow.handle,
+		Serve:     a.serve,
+		NotBefore: earliestDial(dir),
+	})
+	return a
+}
+
+// run works until ctx ends, and returns why it did.
+func (a *agent) run(ctx context.Context, end context.CancelCauseFunc) error {
+	a.end = end
+	var work sync.WaitGroup
+	work.Go(func() { a.report.Run(ctx) })
+	work.Go(func() { a.loop.Run(ctx) })
+	work.Go(func() {
+		select {
+		case <-a.identified:
+			a.telemetry.Run(ctx)
+		case <-ctx.Done():
+		}
+	})
+	<-ctx.Done()
+	work.Wait()
+	a.shadow.stop()
+	return context.Cause(ctx)
+}
+
+// serve uses a session until it ends.
+func (a *agent) serve(ctx context.Context, session *mqtt.Session, id *identity.Identity) {
+	a.shadow.start(ctx, session, id)
+	a.buffer.Drain(ctx, bufferSession{session})
+}
+
+// Load and Stamp find the identity for the connection loop.
+func (a *agent) Load(ctx context.Context) (*identity.Identity, error) {
+	opts := a.opts.identityOptions(a.settings.Load())
+	opts.Owner = true
+	if last := a.identity.Load(); last != nil && last.TPMCommands != nil {
+		a.tpmBefore.Add(int64(last.TPMCommands()))
+		counted := *last
+		counted.TPMCommands = nil
+		a.identity.Store(&counted)
+	}
+	id, err := identity.Load(ctx, opts)
+	if errors.Is(err, identity.ErrNoThingName) {
+		a.end(&cli.ExitError{Code: cli.ExitConfig, Err: err})
+	}
+	return id, err
+}
+
+func (a *agent) Stamp() string { return identity.Stamp(a.opts.identityOptions(a.settings.Load())) }
+
+// Observe and NotSaved hear from the connection loop.
+func (a *agent) Observe(s jitr.Snapshot) {
+	if s.Identity != nil {
+		a.identity.Store(s.Identity)
+		a.identify.Do(func() { close(a.identified) })
+	}
+	a.report.Observe(s)
+}
+
+func (a *agent) NotSaved(err error) { a.report.NotSaved(err) }
+
+// newTelemetry measures into the buffer.
+func (a *agent) newTelemetry(s *settings.Settings) *telemetry.Reporter {
+	return telemetry.NewReporter(telemetry.ReporterOptions{
+		Sources:   sources(s, a.opts.stateDir),
+		Interval:  time.Duration(s.Telemetry.Interval),
+		Publisher: toBuffer{a.buffer},
+		BootID:    clock.BootID(), Synchronized: clock.Synchronized,
+		Topic: func(source string) string {
+			return settings.Expand(a.settings.Load().Telemetry.Topic,
+				map[string]string{"thing_name": a.identity.Load().ThingName, "source": source})
+		},
+		Trouble: func(source string, err error) {
+			if err != nil {
+				a.report.Emit("telemetry-failed", event.Fields{event.Object: source, event.Why: err.Error()})
+			}
+		},
+	})
+}
+
+func sources(s *settings.Settings, stateDir string) []telemetry.Source {
+	var all []telemetry.Source
+	for _, name := range s.Telemetry.Sources {
+		if name == "system" {
+			all = append(all, telemetry.NewSystem(telemetry.SystemOptions{StateDir: stateDir}))
+		}
+	}
+	return all
+}
+
+// toBuffer hands telemetry to the buffer.
+type toBuffer struct{ buffer *buffer.Buffer }
+
+func (b toBuffer) Publish(_ context.Context, topic string, payload []byte) error {
+	return b.buffer.Put(buffer.Message{Topic: topic, Payload: payload, ContentType: jsonType})
+}
+
+// bufferSession sends for the buffer.
+type bufferSession struct{ session *mqtt.Session }
+
+func (s bufferSession) Send(ctx context.Context, m buffer.Message, outcome func(byte, error)) error {
+	return s.session.Send(ctx, mqtt.Message(m), outcome)
+}
+
+// losses counts what is lost for good, and says it without repeating itself.
+type losses struct {
+	agent *agent
+
+	mu      sync.Mutex
+	drops   int64           // since the start
+	sayAt   int64           // the next count that is worth a line
+	refused map[string]bool // topics whose refusal was said
+}
+
+func (l *losses) dropped() {
+	l.agent.store.Change(func(f *state.File) { f.Dropped++ })
+	l.mu.Lock()
+	l.drops++
+	say := l.drops >= max(1, l.sayAt)
+	if say {
+		l.sayAt = 2 * l.drops
+	}
+	drops := l.drops
+	l.mu.Unlock()
+	if say {
+		l.agent.report.Emit("messages-dropped", event.Fields{event.Value: report.Number(drops), event.Why: "the buffer was full"})
+	}
+}
+
+func (l *losses) deadLetter(m buffer.Message, code byte) {
+	l.agent.store.Change(func(f *state.File) { f.DeadLetters++ })
+	l.mu.Lock()
+	say := !l.refused[m.Topic]
+	if l.refused == nil {
+		l.refused = map[string]bool{}
+	}
+	l.refused[m.Topic] = true
+	l.mu.Unlock()
+	if say {
+		l.agent.report.Emit("message-refused", event.Fields{event.Object: m.Topic, event.Why: mqtt.CodeName(code)})
+	}
+}
+
+func logLevel(s *settings.Settings) zapcore.Level {
+	level, err := zapcore.ParseLevel(s.Log.Level)
+	if err != nil {
+		return zapcore.InfoLevel // the settings allow only zap's own names
+	}
+	return level
+}
+
+// earliestDial keeps the distance of a second to the last CONNECT of a run
+// that ended just now, as its status.json tells it. The times in there count
+// from the same boot, since the run-time directory does not outlive one.
+func earliestDial(dir string) time.Duration {
+	last, err := report.ReadStatus(dir)
+	if err != nil || last.BootID == nil || *last.BootID != clock.BootID() || last.WrittenBootMS == nil {
+		return 0
+	}
+	var ago time.Duration // before the file was written
+	switch {
+	case last.Cloud.SessionForMS != nil:
+		ago = time.Duration(*last.Cloud.SessionForMS) * time.Millisecond
+	case last.Attempts.LastAt != nil && last.WrittenAt != nil:
+		ago = time.Time(*last.WrittenAt).Sub(time.Time(*last.Attempts.LastAt))
+	default:
+		return 0
+	}
+	return time.Duration(*last.WrittenBootMS)*time.Millisecond - ago + time.Second
+}

@@ -1,0 +1,141 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+
+	"github.com/spf13/cobra"
+	"go.uber.org/zap"
+
+	"github.com/jitr-agent/jitr-agent/internal/cli"
+	"github.com/jitr-agent/jitr-agent/internal/event"
+	"github.com/jitr-agent/jitr-agent/internal/filelock"
+	"github.com/jitr-agent/jitr-agent/internal/report"
+	"github.com/jitr-agent/jitr-agent/internal/state"
+)
+
+func newRun(o *options) *cobra.Command {
+	return &cobra.Command{
+		Use:   "run",
+		Short: "Run the service",
+		Long: `Run the service: connect, wait until the certificate is activated, announce
+the gateway, and send telemetry from then on.
+
+SIGTERM and SIGINT stop it, SIGUSR1 makes it try now, SIGHUP makes it read its
+configuration again.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return run(cmd, o) },
+	}
+}
+
+// run is the service from start to end.
+func run(cmd *cobra.Command, o *options) error {
+	s, overrides, err := o.load(cmd, true)
+	if err != nil {
+		return err
+	}
+	endpoint, err := endpointOf(s)
+	if err != nil {
+		return err
+	}
+	lock, err := claim(o.stateDir)
+	if err != nil {
+		return err
+	}
+	defer lock.Unlock()
+	dir := runtimeDir()
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fmt.Errorf("cannot make the run-time directory: %w; run as root, or set RUNTIME_DIRECTORY", err)
+	}
+	path := filepath.Join(o.stateDir, "state.json")
+	store, setAside, err := state.Open(path)
+	if err != nil {
+		return fmt.Errorf("cannot read %s: %w; give it to the service's user", path, err)
+	}
+
+	level := zap.NewAtomicLevelAt(logLevel(s))
+	log := report.NewLogger(s.Log.Format, level, cmd.ErrOrStderr())
+	a := newAgent(o, s, overrides, endpoint, store, dir, log, level)
+	if setAside != nil {
+		a.report.Emit("state-set-aside", event.Fields{event.Why: setAside.Error()})
+	}
+
+	ctx, end := context.WithCancelCause(context.Background())
+	defer end(nil)
+	stopSignals := a.watchSignals(end)
+	err = a.run(ctx, end)
+	stopSignals()
+	return a.farewell(err)
+}
+
+// claim makes the state directory if there is none, and takes its lock: one
+// service works on it at a time.
+func claim(stateDir string) (*filelock.Lock, error) {
+	if err := os.MkdirAll(stateDir, 0o700); err != nil {
+		return nil, fmt.Errorf("cannot make the state directory: %w; run as root, or give --state-dir", err)
+	}
+	lock, err := filelock.Try(filepath.Join(stateDir, "lock"))
+	var held *filelock.Held
+	switch {
+	case errors.As(err, &held):
+		return nil, fmt.Errorf("cannot run with %s: another jitr-agent run has it (pid %d); stop that one first: systemctl stop jitr-agent", stateDir, held.PID)
+	case err != nil:
+		return nil, fmt.Errorf("cannot lock %s: %w; give the directory to the user that runs the service", stateDir, err)
+	}
+	return lock, nil
+}
+
+// errSignal is the end that somebody asked for.
+type errSignal struct{ os.Signal }
+
+func (e errSignal) Error() string { return "signal " + e.Signal.String() }
+
+// watchSignals does what the signals say until the function it returns is
+// called.
+func (a *agent) watchSignals(end context.CancelCauseFunc) (stop func()) {
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, syscall.SIGTERM, os.Interrupt, syscall.SIGUSR1, syscall.SIGHUP)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for s := range signals {
+			switch s {
+			case syscall.SIGUSR1:
+				a.loop.Wake()
+			case syscall.SIGHUP:
+				a.reload()
+			default:
+				end(errSignal{s})
+			}
+		}
+	}()
+	return func() {
+		signal.Stop(signals)
+		close(signals)
+		<-done
+	}
+}
+
+// farewell writes how the run ended, and turns it into the exit code.
+func (a *agent) farewell(err error) error {
+	var (
+		asked errSignal
+		exit  *cli.ExitError
+	)
+	switch {
+	case errors.As(err, &asked):
+		a.report.Emit("stopping", event.Fields{event.Why: asked.Error()})
+		a.report.Stopped("signal", cli.ExitOK, "it was stopped by "+asked.Error())
+		return nil
+	case errors.As(err, &exit) && exit.Code == cli.ExitConfig:
+		a.report.Stopped("config", exit.Code, exit.Error())
+	default:
+		a.report.Stopped("error", cli.ExitFailed, err.Error())
+	}
+	return err
+}
