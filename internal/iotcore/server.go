@@ -1,0 +1,342 @@
+// Package iotcore is a local stand-in for AWS IoT Core, for benches, tests and
+// evaluation without an account. It has the TLS data plane with just-in-time
+// registration, policies and shadows, and the REST control plane that the AWS
+// SDKs and the aws CLI speak.
+//
+// It promises to behave towards a device as the real service does, down to
+// what it does not say: the connection of a pending certificate ends without
+// a CONNACK. Where the real service's behaviour is not known or has changed
+// over the years, it can be chosen (see PendingClose). It does not promise
+// the real service's security: whoever reaches the control plane may do
+// everything.
+package iotcore
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	mqtt "github.com/mochi-mqtt/server/v2"
+	"github.com/mochi-mqtt/server/v2/packets"
+	"go.uber.org/zap"
+
+	"github.com/jitr-agent/jitr-agent/internal/certs"
+)
+
+// Server is one emulated account in one Region. Its methods are safe for
+// concurrent use.
+type Server struct {
+	cfg       Config
+	ca        *serverCA
+	tls       *tls.Config
+	registry  *registry
+	shadows   *shadows
+	store     *store
+	attempts  *attempts
+	faults    *faults
+	activator *activator
+	broker    *mqtt.Server
+	hook      *hook
+	mqttL     net.Listener
+	apiL      net.Listener
+	api       *http.Server
+
+	mu       sync.Mutex
+	conns    map[net.Conn]func() // how to end each one
+	stopping bool
+	links    sync.WaitGroup // everything that serves a connection
+}
+
+// New makes a server and listens, so that the addresses are known. It serves
+// from Run on, which must be called to release what New took. An address that
+// cannot be had is a *ListenError.
+func New(cfg Config) (_ *Server, err error) {
+	cfg = cfg.withDefaults()
+	s := &Server{cfg: cfg, faults: &faults{}, attempts: &attempts{tell: cfg.OnConnect}, conns: map[net.Conn]func(){}}
+	if cfg.Dir != "" {
+		if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
+			return nil, err
+		}
+	}
+	if s.registry, err = newRegistry(cfg.Region, cfg.Account, time.Now); err != nil {
+		return nil, err
+	}
+	s.shadows = &shadows{now: time.Now, all: map[shadowKey]*shadow{}}
+	if s.store, err = openStore(cfg.Dir, s.registry, s.shadows, cfg.Log); err != nil {
+		return nil, err
+	}
+	if err := s.registry.putPolicy(ownPolicy, cfg.Policy); err != nil {
+		return nil, err
+	}
+	s.activator = newActivator(s.registry, cfg.Activation.after, cfg.Log)
+	if err := s.newBroker(); err != nil {
+		return nil, err
+	}
+	if err := s.newTLS(); err != nil {
+		return nil, err
+	}
+	if s.mqttL, err = listen("MQTT", cfg.MQTTAddr); err != nil {
+		return nil, err
+	}
+	if s.apiL, err = listen("API", cfg.APIAddr); err != nil {
+		s.mqttL.Close()
+		return nil, err
+	}
+	s.api = &http.Server{
+		Handler:           newAPI(s),
+		ReadHeaderTimeout: 10 * time.Second,
+		ErrorLog:          zap.NewStdLog(cfg.Log),
+	}
+	return s, nil
+}
+
+func listen(purpose, addr string) (net.Listener, error) {
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		var op *net.OpError
+		if errors.As(err, &op) {
+			err = op.Err
+		}
+		return nil, &ListenError{Purpose: purpose, Addr: addr, Err: err}
+	}
+	return l, nil
+}
+
+func (s *Server) newBroker() error {
+	c := mqtt.NewDefaultServerCapabilities()
+	c.MaximumPacketSize = readLimit
+	c.MaximumQos = 1
+	c.ReceiveMaximum = receiveMaximum
+	c.MaximumInflight = 1<<16 - 1 // the window is the link's business
+	c.TopicAliasMaximum = topicAliasMaximum
+	c.MaximumSessionExpiryInterval = maxSessionExpiry
+	c.MaximumMessageExpiryInterval = maxMessageExpiry
+	c.MaximumClientWritesPending = 4096
+	c.SubIDAvailable = 0
+	c.Compatibilities.NoInheritedPropertiesOnAck = true
+	s.broker = mqtt.New(&mqtt.Options{
+		Capabilities:           c,
+		InlineClient:           true,
+		SysTopicResendInterval: 1 << 30,                       // there is no $SYS on AWS
+		Logger:                 slog.New(slog.DiscardHandler), // it logs whole packets
+	})
+	s.hook = &hook{
+		broker: s.broker, registry: s.registry, shadows: s.shadows, attempts: s.attempts, faults: s.faults,
+		activator: s.activator, cfg: s.cfg, log: s.cfg.Log, lastConnect: map[string]time.Time{},
+	}
+	return s.broker.AddHook(s.hook, nil)
+}
+
+func (s *Server) newTLS() (err error) {
+	now := time.Now()
+	if s.ca, err = openServerCA(s.cfg.Dir, now); err != nil {
+		return err
+	}
+	server, err := s.ca.issue(s.cfg.ServerNames, now)
+	if err != nil {
+		return err
+	}
+	var verify func(tls.ConnectionState) error
+	if s.cfg.PendingClose == CloseAlert {
+		verify = s.hook.verifyConnection
+	}
+	s.tls = tlsConfig(server, verify)
+	return nil
+}
+
+// Run serves until ctx ends, and returns nil then. When it returns, no
+// goroutine of the server is left and everything is saved.
+func (s *Server) Run(ctx context.Context) error {
+	if err := s.broker.Serve(); err != nil {
+		return fmt.Errorf("start the broker: %w", err)
+	}
+	storeCtx, stopStore := context.WithCancel(context.WithoutCancel(ctx))
+	workCtx, stopWork := context.WithCancelCause(ctx)
+	var storing, working sync.WaitGroup
+	storing.Go(func() { s.store.run(storeCtx) })
+	working.Go(func() { s.activator.run(workCtx) })
+	working.Go(func() { stopWork(s.accept()) })
+	working.Go(func() {
+		if err := s.api.Serve(s.apiL); !errors.Is(err, http.ErrServerClosed) {
+			stopWork(fmt.Errorf("serve the API: %w", err))
+		}
+	})
+	<-workCtx.Done()
+	s.shutdown()
+	working.Wait()
+	stopStore()
+	storing.Wait()
+	if ctx.Err() != nil {
+		return nil
+	}
+	return context.Cause(workCtx)
+}
+
+func (s *Server) shutdown() {
+	s.mqttL.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	if s.api.Shutdown(ctx) != nil {
+		s.api.Close()
+	}
+	for _, cl := range s.broker.Clients.GetAll() {
+		if linkOf(cl) != nil && !cl.Closed() {
+			s.broker.DisconnectClient(cl, packets.ErrServerShuttingDown)
+		}
+	}
+	s.mu.Lock()
+	s.stopping = true
+	for _, end := range s.conns {
+		end()
+	}
+	s.mu.Unlock()
+	s.links.Wait()
+	s.broker.Close()
+}
+
+func (s *Server) accept() error {
+	for {
+		raw, err := s.mqttL.Accept()
+		if err != nil {
+			return fmt.Errorf("accept a connection: %w", err)
+		}
+		s.mu.Lock()
+		if s.stopping {
+			s.mu.Unlock()
+			raw.Close()
+			continue
+		}
+		s.conns[raw] = func() { raw.Close() }
+		s.links.Add(1)
+		s.mu.Unlock()
+		go func() {
+			defer s.links.Done()
+			s.serve(raw)
+			s.mu.Lock()
+			delete(s.conns, raw)
+			s.mu.Unlock()
+		}()
+	}
+}
+
+// serve is the life of one connection.
+func (s *Server) serve(raw net.Conn) {
+	raw.SetDeadline(time.Now().Add(connectTimeout))
+	under := raw
+	if s.cfg.PendingClose == CloseAlert {
+		under = alertConn{raw}
+	}
+	conn := tls.Server(under, s.tls)
+	if err := conn.Handshake(); err != nil {
+		s.handshakeFailed(raw, err)
+		linger(raw)
+		raw.Close()
+		return
+	}
+	l := newLink(conn, raw, s.cfg.Latency)
+	s.mu.Lock()
+	s.conns[raw] = func() { l.Close() }
+	if s.stopping {
+		l.Close()
+	}
+	s.mu.Unlock()
+	var sending sync.WaitGroup
+	sending.Go(l.run)
+	err := s.broker.EstablishConnection("mqtt", l)
+	if !l.outcome {
+		s.hook.record(l, OutcomeNoConnect, fmt.Sprint(err))
+	}
+	l.Close()
+	sending.Wait()
+}
+
+func (s *Server) handshakeFailed(raw net.Conn, err error) {
+	one := Attempt{At: s.registry.now(), Remote: raw.RemoteAddr().String(), Outcome: OutcomeTLSFailed, Detail: err.Error()}
+	var pending *pendingError
+	if errors.As(err, &pending) {
+		one.Outcome, one.CertificateID = pending.outcome, pending.certificateID
+		one.ClientCertificates, one.SNI = pending.certificates, pending.sni
+	}
+	s.attempts.add(one)
+	s.cfg.Log.Info("A TLS handshake failed.", zap.String("client", one.Remote), zap.Error(err))
+}
+
+// MQTTAddr is the address of the data plane, with the real port.
+func (s *Server) MQTTAddr() string { return s.mqttL.Addr().String() }
+
+// APIAddr is the address of the control plane, with the real port.
+func (s *Server) APIAddr() string { return s.apiL.Addr().String() }
+
+// ServerCAPEM is the root that devices trust, the content of server-ca.pem.
+func (s *Server) ServerCAPEM() []byte { return s.ca.pem() }
+
+// RegisterCA registers a CA as ACTIVE and with auto-registration, without the
+// proof that RegisterCACertificate asks for. A CA that is registered already
+// is set so. It returns the CA's id.
+func (s *Server) RegisterCA(pem []byte) (string, error) {
+	rec, err := s.registry.registerCA(caRegistration{caPEM: string(pem), active: true, autoReg: true, trusted: true})
+	var refused *apiError
+	if errors.As(err, &refused) {
+		if refused.resource == nil {
+			return "", errors.New(refused.message)
+		}
+		st, on := statusActive, true
+		return refused.resource.id, s.registry.updateCA(refused.resource.id, &st, &on)
+	}
+	return rec.ID, err
+}
+
+// Activate does for a pending certificate at once what ActivateAfter does
+// later.
+func (s *Server) Activate(certificateID string) error { return s.activator.activate(certificateID) }
+
+// Attempts are the newest connection attempts, oldest first.
+func (s *Server) Attempts() []Attempt { return s.attempts.all() }
+
+// Story is what became of a certificate; false: never seen.
+func (s *Server) Story(certificateID string) (Story, bool) {
+	rec, err := s.registry.certificate(certificateID)
+	return rec.story(), err == nil
+}
+
+// Connected are the client ids with a connection now, sorted.
+func (s *Server) Connected() []string {
+	ids := []string{}
+	for id, cl := range s.broker.Clients.GetAll() {
+		if linkOf(cl) != nil && !cl.Closed() {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+// SetFaults switches misbehaviour on or off.
+func (s *Server) SetFaults(f Faults) { s.faults.set(f) }
+
+// Observe calls f for each message that the broker accepts from then on, the
+// service's own events among them. f runs on the goroutine of the publisher
+// and must not block.
+func (s *Server) Observe(f func(Message)) {
+	s.hook.mu.Lock()
+	defer s.hook.mu.Unlock()
+	s.hook.observers = append(slices.Clone(s.hook.observers), f)
+}
+
+// dropCertificate ends the connections of a certificate that is not ACTIVE
+// any more. The real service takes minutes, and says as little.
+func (s *Server) dropCertificate(id string) {
+	for _, cl := range s.broker.Clients.GetAll() {
+		if l := linkOf(cl); l != nil && certs.ID(l.chain[0]) == id {
+			cl.Stop(errClosed)
+		}
+	}
+}
