@@ -109,7 +109,7 @@ func (a *agent) serve(ctx context.Context, session *mqtt.Session, id *identity.I
 
 // Load and Stamp find the identity for the connection loop.
 func (a *agent) Load(ctx context.Context) (*identity.Identity, error) {
-	opts := a.opts.identityOptions(a.settings.Load())
+	opts := a.identityOptions()
 	opts.Owner = true
 	if last := a.identity.Load(); last != nil && last.TPMCommands != nil {
 		a.tpmBefore.Add(int64(last.TPMCommands()))
@@ -124,9 +124,25 @@ func (a *agent) Load(ctx context.Context) (*identity.Identity, error) {
 	return id, err
 }
 
-func (a *agent) Stamp() string { return identity.Stamp(a.opts.identityOptions(a.settings.Load())) }
+func (a *agent) Stamp() string { return identity.Stamp(a.identityOptions()) }
 
-// Observe and NotSaved hear from the connection loop.
+// LoadNext, NextStamp and Promote are about the certificate that is installed
+// beside the present one.
+func (a *agent) LoadNext(ctx context.Context) (*identity.Identity, error) {
+	return identity.LoadNext(ctx, a.identityOptions())
+}
+
+func (a *agent) NextStamp() string { return identity.NextStamp(a.identityOptions()) }
+
+func (a *agent) Promote(ctx context.Context, next *identity.Identity) error {
+	return identity.Promote(ctx, a.identityOptions(), next.CertificateID())
+}
+
+func (a *agent) identityOptions() identity.Options {
+	return a.opts.identityOptions(a.settings.Load())
+}
+
+// Observe, NotSaved and Candidate hear from the connection loop.
 func (a *agent) Observe(s jitr.Snapshot) {
 	if s.Identity != nil {
 		a.identity.Store(s.Identity)
@@ -136,6 +152,8 @@ func (a *agent) Observe(s jitr.Snapshot) {
 }
 
 func (a *agent) NotSaved(err error) { a.report.NotSaved(err) }
+
+func (a *agent) Candidate(n jitr.News) { a.report.Candidate(n) }
 
 // newTelemetry measures into the buffer.
 func (a *agent) newTelemetry(s *settings.Settings) *telemetry.Reporter {

@@ -186,6 +186,23 @@ var table = []Event{
 		Remedy:   "run: jitr-agent csr, have the operator sign it, then: jitr-agent import --cert FILE; check the clock too: timedatectl",
 	},
 	{
+		ID: "next-waiting", MessageID: "509fd39783ba42b18f9fc0b3ad529872", Level: Info, WarnAfter: 15 * time.Minute,
+		Sentence:   "The next certificate {certificate_id} is not let in yet ({why}); the present one stays in use, next try {next}",
+		Meaning:    "A certificate that was installed beside the present one is proved before it replaces it.",
+		LateRemedy: "ask the operator: is certificate {certificate_id} ACTIVE, attached to thing {thing}, and has its policy iot:Connect?",
+	},
+	{
+		ID: "next-promoted", MessageID: "8ccf9d110b794524be73baf9192c92e7", Level: Info,
+		Sentence: "Certificate {certificate_id} was proved and is now the one in use, in the place of {value}",
+		Meaning:  "The installed certificate was accepted by the cloud and replaced the old one.",
+	},
+	{
+		ID: "next-unusable", MessageID: "ea3b36a59b6849818219008d7840015a", Level: Warning,
+		Sentence: "The next certificate in {object} cannot be used: {why}",
+		Meaning:  "The certificate that is to replace the present one does not load. The present one stays in use.",
+		Remedy:   "import it again: jitr-agent import --cert FILE",
+	},
+	{
 		ID: "state-set-aside", MessageID: "d3099d034667410fac2eea75ff2dce45", Level: Warning,
 		Sentence: "{why}; the agent starts with an empty one",
 		Meaning:  "What the agent remembered of earlier connections is lost: the init message is sent once more.",

@@ -20,6 +20,7 @@ import (
 	"github.com/jitr-agent/jitr-agent/internal/atomicfile"
 	"github.com/jitr-agent/jitr-agent/internal/clock"
 	"github.com/jitr-agent/jitr-agent/internal/event"
+	"github.com/jitr-agent/jitr-agent/pkg/identity"
 	"github.com/jitr-agent/jitr-agent/pkg/jitr"
 )
 
@@ -58,6 +59,8 @@ type Report struct {
 	level    event.Level   // of the last line
 	connects int64
 	written  Status
+
+	candidate jitr.Cause // of the last line about one
 }
 
 // New makes a report.
@@ -105,6 +108,36 @@ func (r *Report) Observe(s jitr.Snapshot) {
 // NotSaved is told by the connection loop; see jitr.Observer.
 func (r *Report) NotSaved(err error) {
 	r.Emit("state-not-saved", event.Fields{event.Why: err.Error()})
+}
+
+// Candidate is told by the connection loop; see jitr.Observer. It has a line
+// for each cause, and for the end.
+func (r *Report) Candidate(n jitr.News) {
+	fields := event.Fields{event.Object: filepath.Join(r.cfg.StateDir, identity.NextCertFile)}
+	if n.Identity != nil {
+		fields[event.Thing], fields[event.CertificateID] = n.Identity.ThingName, n.Identity.CertificateID()
+	}
+	r.mu.Lock()
+	news := n.Cause != r.candidate
+	r.candidate = n.Cause
+	r.mu.Unlock()
+	switch {
+	case n.Replaced != "":
+		fields[event.Value] = n.Replaced
+		r.Emit("next-promoted", fields)
+	case n.Cause == "":
+		fields[event.Why] = words(n.Err, "")
+		r.Emit("next-unusable", fields)
+	case news:
+		fields[event.Why], fields[event.Next] = words(n.Err, jitr.PhaseConnack), next(n.Next)
+		r.Emit("next-waiting", fields)
+	}
+}
+
+// next says when something is due, since boot.
+func next(due time.Duration) string {
+	in := max(0, due-clock.Boot())
+	return "in " + Span(in) + " (" + time.Now().Add(in).Format(time.TimeOnly) + ")"
 }
 
 // Emit says an event that is not about the connection.
@@ -168,8 +201,7 @@ func (r *Report) describe(s jitr.Snapshot) (event.Fields, time.Duration) {
 		f[event.Object] = r.cfg.ConfigFile
 	}
 	if s.Next > 0 {
-		in := max(0, s.Next-clock.Boot())
-		f[event.Next] = "in " + Span(in) + " (" + time.Now().Add(in).Format(time.TimeOnly) + ")"
+		f[event.Next] = next(s.Next)
 	}
 	if id := s.Identity; id != nil {
 		f[event.Thing], f[event.CertificateID], f[event.CACertificate] = id.ThingName, id.CertificateID(), id.CACertificateID()

@@ -83,11 +83,20 @@ type Identity struct {
 // wrap the sentinels of this package; ErrNoThingName is the only one that is a
 // wrong configuration. The caller closes the identity.
 func Load(ctx context.Context, opts Options) (*Identity, error) {
-	key, err := readKey(opts.path(KeyFile))
+	if opts.Owner {
+		if err := finishPromotion(ctx, opts); err != nil {
+			return nil, err
+		}
+	}
+	return loadPair(ctx, opts, opts.path(KeyFile), opts.path(CertFile))
+}
+
+func loadPair(ctx context.Context, opts Options, keyPath, certPath string) (*Identity, error) {
+	key, err := readKey(keyPath)
 	if err != nil {
 		return nil, err
 	}
-	chain, err := readChain(opts.path(CertFile))
+	chain, err := readChain(certPath)
 	if err != nil {
 		return nil, err
 	}
@@ -97,7 +106,7 @@ func Load(ctx context.Context, opts Options) (*Identity, error) {
 	}
 	if !certs.SameKey(key.public(), chain[0].PublicKey) {
 		return nil, fmt.Errorf("%s: %w: %s holds another key; install the certificate that was made from the output of jitr-agent csr",
-			opts.path(CertFile), ErrKeyMismatch, KeyFile)
+			certPath, ErrKeyMismatch, filepath.Base(keyPath))
 	}
 	opened, err := key.open(ctx, opts)
 	if err != nil {

@@ -8,16 +8,23 @@ import (
 	"syscall"
 )
 
-// Stamp differs when the files behind an identity do, or when the node of its
+// Stamp differs when the files behind the identity do, or when the node of its
 // TPM comes or goes. It costs a few stat(2) calls and opens nothing.
 func Stamp(opts Options) string {
 	var b strings.Builder
-	for _, name := range []string{KeyFile, CertFile, NextKeyFile, NextCertFile} {
-		stamp(&b, opts.path(name))
-	}
+	stamp(&b, opts.path(KeyFile))
+	stamp(&b, opts.path(CertFile))
 	if filepath.IsAbs(opts.TPMDevice) {
 		stamp(&b, opts.TPMDevice)
 	}
+	return b.String()
+}
+
+// NextStamp is the same for the files of LoadNext.
+func NextStamp(opts Options) string {
+	var b strings.Builder
+	stamp(&b, opts.path(NextKeyFile))
+	stamp(&b, opts.path(NextCertFile))
 	return b.String()
 }
 

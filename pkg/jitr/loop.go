@@ -47,6 +47,13 @@ type Identities interface {
 	Load(context.Context) (*identity.Identity, error)
 	// Stamp is cheap, and differs when the files behind the identity do.
 	Stamp() string
+
+	// LoadNext opens the identity that is to replace the present one when it
+	// has been proved, nil where there is none. NextStamp is its Stamp.
+	LoadNext(context.Context) (*identity.Identity, error)
+	NextStamp() string
+	// Promote puts the next identity in the place of the present one.
+	Promote(ctx context.Context, next *identity.Identity) error
 }
 
 // Dialer opens a TLS connection; *netpath.Dialer does.
@@ -103,6 +110,9 @@ type Loop struct {
 		since time.Duration
 	}
 	saved time.Duration // the last write of state.json
+
+	due       time.Duration // the next attempt with the present identity
+	candidate candidate
 }
 
 // New makes a loop that goes on where the stored state ended.
@@ -134,44 +144,52 @@ func (l *Loop) Wake() {
 // Run tries until ctx ends, and returns when everything it started has ended.
 func (l *Loop) Run(ctx context.Context) {
 	defer l.dropIdentity()
+	defer l.candidate.drop()
 	l.cfg.Observer.Observe(l.snap)
 	for ctx.Err() == nil {
-		wait := l.round(ctx)
-		if ctx.Err() != nil {
-			return
-		}
-		l.sleep(ctx, wait)
+		l.round(ctx)
+		l.sleep(ctx)
 	}
 }
 
-// round is one attempt, or one look at what hinders it, and returns how long
-// to wait for the next.
-func (l *Loop) round(ctx context.Context) time.Duration {
+// round is one attempt, or one look at what hinders it. It leaves in due when
+// the next one is.
+func (l *Loop) round(ctx context.Context) {
 	endpoint := l.cfg.Endpoint()
 	if endpoint.Host != l.snap.Endpoint.Host && l.snap.Endpoint.Host != "" {
 		l.schedule.reset() // what another server said does not count here
 	}
 	l.snap.Endpoint = endpoint
-	if err := l.loadIdentity(ctx); err != nil {
-		if endpoint.Host == "" {
-			return l.unconfigured()
-		}
-		return l.failed(Evidence{Phase: PhaseIdentity, Err: err})
-	}
 	if endpoint.Host == "" {
-		return l.unconfigured()
+		l.unconfigured()
+		return
+	}
+	if err := l.loadIdentity(ctx); err != nil {
+		l.failed(Evidence{Phase: PhaseIdentity, Err: err})
+		return
 	}
 	if err := l.checkClock(); err != nil {
-		return l.failed(Evidence{Phase: PhaseClock, Err: err})
+		l.failed(Evidence{Phase: PhaseClock, Err: err})
+		return
 	}
-	return l.attempt(ctx, endpoint, l.snap.Identity)
+	l.lookForCandidate(ctx)
+	if l.candidate.isDue(l.cfg.Boot()) {
+		if session, link := l.tryCandidate(ctx); session != nil {
+			l.stay(ctx, session, link)
+			return
+		}
+	}
+	if l.cfg.Boot() >= l.due && ctx.Err() == nil {
+		l.attempt(ctx)
+	}
 }
 
-func (l *Loop) unconfigured() time.Duration {
+// unconfigured waits for an endpoint; whoever sets it wakes the loop.
+func (l *Loop) unconfigured() {
+	l.due = l.cfg.Boot() + lookAround
 	if l.snap.State != WaitingForConfiguration {
 		l.enter(WaitingForConfiguration, "", nil)
 	}
-	return lookAround
 }
 
 // loadIdentity makes sure that the identity in hand is that of the files.
@@ -209,18 +227,44 @@ func (l *Loop) checkClock() error {
 	return nil
 }
 
-// attempt dials, and stays as long as the session does.
-func (l *Loop) attempt(ctx context.Context, endpoint Endpoint, id *identity.Identity) time.Duration {
-	if gap := l.dialled + minGap - l.cfg.Boot(); gap > 0 {
-		if l.pause(ctx, gap); ctx.Err() != nil {
-			return 0
+// attempt dials with the present identity, and stays as long as the session
+// does.
+func (l *Loop) attempt(ctx context.Context) {
+	if l.gap(ctx); ctx.Err() != nil {
+		return
+	}
+	l.begin()
+	session, link, e := l.open(ctx, l.snap.Identity)
+	switch {
+	case ctx.Err() != nil:
+	case session != nil:
+		l.stay(ctx, session, link)
+	default:
+		if e.Phase == PhaseIdentity {
+			l.dropIdentity() // the next round opens the TPM anew
 		}
+		e.Accepted = !l.snap.History.AcceptedAt.IsZero()
+		l.failed(e)
 	}
-	l.begin(id, endpoint)
-	fail := func(phase Phase, err error) time.Duration {
-		return l.failed(Evidence{Phase: phase, Err: err, Accepted: !l.snap.History.AcceptedAt.IsZero()})
-	}
+}
 
+// gap waits until another CONNECT may be sent.
+func (l *Loop) gap(ctx context.Context) {
+	timer := time.NewTimer(l.dialled + minGap - l.cfg.Boot())
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+}
+
+// open dials and sends the CONNECT. Without a session it says what it met; when
+// ctx has ended it gives neither.
+func (l *Loop) open(ctx context.Context, id *identity.Identity) (*mqtt.Session, *Link, Evidence) {
+	endpoint := l.snap.Endpoint
+	failed := func(phase Phase, err error) (*mqtt.Session, *Link, Evidence) {
+		return nil, nil, Evidence{Phase: phase, Err: err}
+	}
 	certificate := *id.TLSCertificate()
 	signer := &watchedSigner{Signer: certificate.PrivateKey.(crypto.Signer)}
 	certificate.PrivateKey = signer
@@ -229,23 +273,17 @@ func (l *Loop) attempt(ctx context.Context, endpoint Endpoint, id *identity.Iden
 		Roots: endpoint.Roots, MaxTLS: endpoint.MaxTLS, Certificate: &certificate, Stall: endpoint.Stall,
 	})
 	switch {
-	case ctx.Err() != nil:
-		if err == nil {
-			conn.Close()
-		}
-		return 0
 	case signer.err != nil:
 		if err == nil {
 			conn.Close()
 		}
-		l.dropIdentity() // the next round opens the TPM anew
-		return fail(PhaseIdentity, signer.err)
+		return failed(PhaseIdentity, signer.err)
 	case err != nil:
 		phase := PhaseTLS
 		if dial := new(netpath.Error); errors.As(err, &dial) {
 			phase = Phase(dial.Phase)
 		}
-		return fail(phase, err)
+		return failed(phase, err)
 	}
 	l.raiseFloor(conn.ServerNotBefore)
 
@@ -253,32 +291,38 @@ func (l *Loop) attempt(ctx context.Context, endpoint Endpoint, id *identity.Iden
 	session, err := mqtt.Connect(ctx, conn, mqtt.Config{
 		ClientID: id.ThingName, KeepAlive: endpoint.KeepAlive, Stall: endpoint.Stall, OnMessage: l.cfg.OnMessage,
 	})
-	switch {
-	case ctx.Err() != nil:
-		if err == nil {
-			session.Close()
-		}
-		return 0
-	case err != nil:
-		return fail(PhaseConnack, err)
+	if err != nil {
+		return failed(PhaseConnack, err)
 	}
-
-	connected := l.cfg.Boot()
-	l.snap.Link = &Link{
+	return session, &Link{
 		Port: conn.Port, ALPN: conn.ALPN, TLSVersion: conn.TLSVersion(),
-		ConnectedAt: time.Now(), Connected: connected, ReceiveMaximum: session.ReceiveMaximum(),
+		ConnectedAt: time.Now(), Connected: l.cfg.Boot(), ReceiveMaximum: session.ReceiveMaximum(),
+	}, Evidence{}
+}
+
+// stay serves a session to its end, and those that take its place.
+func (l *Loop) stay(ctx context.Context, session *mqtt.Session, link *Link) {
+	for {
+		l.snap.Link = link
+		end := l.serve(ctx, session)
+		l.snap.Link = nil
+		if end.session != nil {
+			session, link = end.session, end.link
+			continue
+		}
+		proving := l.withdrawCandidate(end.err)
+		if ctx.Err() != nil || errors.Is(end.err, errReplaced) || proving {
+			l.due = 0
+			return
+		}
+		l.afterLong = l.cfg.Boot()-link.Connected >= LongSession
+		l.failed(Evidence{Phase: PhaseSession, Err: end.err, Accepted: true})
+		return
 	}
-	err = l.serve(ctx, session, id)
-	l.snap.Link = nil
-	if errors.Is(err, errReplaced) || ctx.Err() != nil {
-		return 0
-	}
-	l.afterLong = l.cfg.Boot()-connected >= LongSession
-	return l.failed(Evidence{Phase: PhaseSession, Err: err, Accepted: true})
 }
 
 // begin counts an attempt.
-func (l *Loop) begin(id *identity.Identity, endpoint Endpoint) {
+func (l *Loop) begin() {
 	now := l.cfg.Boot()
 	if !l.waiting {
 		l.waiting, l.waitSince = true, now
@@ -291,12 +335,17 @@ func (l *Loop) begin(id *identity.Identity, endpoint Endpoint) {
 	a.Count++
 	a.LastAt = at
 	l.snap.Next, l.snap.Step, l.snap.Recovered = 0, 0, nil
-	l.snap.History = l.cfg.Store.Get().Histories[state.Key(id.CertificateID(), endpoint.Host)]
+	l.recall()
 	l.cfg.Observer.Observe(l.snap)
 }
 
-// failed turns evidence into a state and returns the wait.
-func (l *Loop) failed(e Evidence) time.Duration {
+// recall reads what this endpoint thinks of the identity in hand.
+func (l *Loop) recall() {
+	l.snap.History = l.cfg.Store.Get().Histories[state.Key(l.snap.Identity.CertificateID(), l.snap.Endpoint.Host)]
+}
+
+// failed turns evidence into a state, and says when to try again.
+func (l *Loop) failed(e Evidence) {
 	now := l.cfg.Boot()
 	e.Now = time.Now()
 	if id := l.snap.Identity; id != nil && e.Phase != PhaseClock {
@@ -324,11 +373,10 @@ func (l *Loop) failed(e Evidence) time.Duration {
 		row = rowFor(ServerUntrusted, false)
 	}
 	l.snap.Step = l.schedule.nominal(row, since)
-	wait := l.schedule.at(row, since).NextBackOff()
-	l.snap.Next = now + wait
+	l.due = now + l.schedule.at(row, since).NextBackOff()
+	l.snap.Next = l.due
 	l.snap.Attempts.LastPhase, l.snap.Attempts.For = e.Phase, since
 	l.enter(StateFor(cause, !l.snap.History.AcceptedAt.IsZero()), cause, e.Err)
-	return wait
 }
 
 // succeeded starts the schedules anew: the init was acknowledged, or the
@@ -405,12 +453,15 @@ func (l *Loop) save() {
 	}
 }
 
-// sleep waits until d has passed or somebody wakes the loop. An identity that
-// was exchanged ends it early.
-func (l *Loop) sleep(ctx context.Context, d time.Duration) {
-	end := l.cfg.Boot() + d
+// sleep waits until the next attempt is due, somebody wakes the loop, or the
+// identity was exchanged. Whoever wakes it wants an attempt now.
+func (l *Loop) sleep(ctx context.Context) {
 	for {
-		left := end - l.cfg.Boot()
+		now := l.cfg.Boot()
+		left := l.due - now
+		if c := &l.candidate; c.id != nil {
+			left = min(left, c.due-now)
+		}
 		if left <= 0 || ctx.Err() != nil {
 			return
 		}
@@ -421,22 +472,15 @@ func (l *Loop) sleep(ctx context.Context, d time.Duration) {
 			return
 		case <-l.wake:
 			timer.Stop()
+			l.due, l.candidate.due = 0, 0
 			return
 		case <-timer.C:
 			if l.snap.Identity != nil && l.cfg.Identities.Stamp() != l.stamp {
+				l.due = 0
 				return
 			}
+			l.lookForCandidate(ctx)
 		}
-	}
-}
-
-// pause waits d, whoever calls.
-func (l *Loop) pause(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-	case <-timer.C:
 	}
 }
 

@@ -24,6 +24,7 @@ import (
 
 	"github.com/eclipse/paho.golang/packets"
 
+	"github.com/jitr-agent/jitr-agent/internal/certs"
 	"github.com/jitr-agent/jitr-agent/internal/netpath"
 	"github.com/jitr-agent/jitr-agent/internal/state"
 	"github.com/jitr-agent/jitr-agent/pkg/identity"
@@ -50,8 +51,13 @@ type cloud struct {
 }
 
 type serverConn struct {
-	net.Conn
+	*tls.Conn
 	cloud *cloud
+}
+
+// certificateID is who connects.
+func (c *serverConn) certificateID() string {
+	return certs.ID(c.ConnectionState().PeerCertificates[0])
 }
 
 func newCloud(t *testing.T, script func(n int, c *serverConn)) *cloud {
@@ -81,8 +87,8 @@ func (c *cloud) Dial(ctx context.Context, target netpath.Target) (*netpath.Conn,
 		if conn.Handshake() != nil {
 			return
 		}
-		if certs := conn.ConnectionState().PeerCertificates; len(certs) != 2 {
-			c.t.Errorf("the client presented %d certificates; want leaf and CA", len(certs))
+		if n := len(conn.ConnectionState().PeerCertificates); n != 2 {
+			c.t.Errorf("the client presented %d certificates; want leaf and CA", n)
 		}
 		if _, err := packets.ReadPacket(conn); err != nil {
 			return
@@ -141,6 +147,7 @@ func (c *cloud) seen() (dials, connects []time.Duration, inits int) {
 type record struct {
 	mu    sync.Mutex
 	snaps []Snapshot
+	news  []News
 }
 
 func (r *record) Observe(s Snapshot) {
@@ -150,6 +157,18 @@ func (r *record) Observe(s Snapshot) {
 }
 
 func (r *record) NotSaved(error) {}
+
+func (r *record) Candidate(n News) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.news = append(r.news, n)
+}
+
+func (r *record) said() []News {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.news)
+}
 
 func (r *record) last() Snapshot {
 	r.mu.Lock()
@@ -186,6 +205,16 @@ func (g *gateway) Load(ctx context.Context) (*identity.Identity, error) {
 }
 
 func (g *gateway) Stamp() string { return identity.Stamp(identity.Options{StateDir: g.dir}) }
+
+func (g *gateway) LoadNext(ctx context.Context) (*identity.Identity, error) {
+	return identity.LoadNext(ctx, identity.Options{StateDir: g.dir})
+}
+
+func (g *gateway) NextStamp() string { return identity.NextStamp(identity.Options{StateDir: g.dir}) }
+
+func (g *gateway) Promote(ctx context.Context, next *identity.Identity) error {
+	return identity.Promote(ctx, identity.Options{StateDir: g.dir}, next.CertificateID())
+}
 
 // run starts a gateway; stop ends it and waits.
 func run(t *testing.T, c *cloud, dir string) *gateway {
@@ -229,6 +258,13 @@ func elapse(d time.Duration) { <-time.After(d) }
 func stateDir(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
+	enrol(t, dir, "device")
+	return dir
+}
+
+// enrol writes NAME.key and NAME.crt.
+func enrol(t *testing.T, dir, name string) {
+	t.Helper()
 	key, leaf := makeCert(t, "gw-1", nil)
 	pkcs8, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
@@ -244,9 +280,8 @@ func stateDir(t *testing.T) string {
 		}
 	}
 	_, ca := makeCert(t, "ca", nil) // whether it signed the leaf is for import to check
-	write("device.key", &pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8})
-	write("device.crt", &pem.Block{Type: "CERTIFICATE", Bytes: leaf.Raw}, &pem.Block{Type: "CERTIFICATE", Bytes: ca.Raw})
-	return dir
+	write(name+".key", &pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8})
+	write(name+".crt", &pem.Block{Type: "CERTIFICATE", Bytes: leaf.Raw}, &pem.Block{Type: "CERTIFICATE", Bytes: ca.Raw})
 }
 
 func makeCert(t *testing.T, name string, dns []string) (*ecdsa.PrivateKey, *x509.Certificate) {

@@ -8,16 +8,24 @@ import (
 	"time"
 
 	"github.com/jitr-agent/jitr-agent/internal/state"
-	"github.com/jitr-agent/jitr-agent/pkg/identity"
 	"github.com/jitr-agent/jitr-agent/pkg/mqtt"
 )
 
 // errReplaced: key, certificate or endpoint were exchanged under a session.
 var errReplaced = errors.New("the identity or the endpoint was replaced")
 
-// serve stays with a session until it ends, and returns why it did. It sends
-// the init where one is due, and notes acceptance and success.
-func (l *Loop) serve(ctx context.Context, session *mqtt.Session, id *identity.Identity) error {
+// ended is how a session ended: with an error, or because the session of a
+// candidate took its place.
+type ended struct {
+	err     error
+	session *mqtt.Session
+	link    *Link
+}
+
+// serve stays with a session until it ends. It sends the init where one is
+// due, notes acceptance and success, and tries a candidate when it is due.
+func (l *Loop) serve(ctx context.Context, session *mqtt.Session) ended {
+	id := l.snap.Identity
 	inner, cancel := context.WithCancel(ctx)
 	var work sync.WaitGroup
 	defer work.Wait()
@@ -56,14 +64,16 @@ func (l *Loop) serve(ctx context.Context, session *mqtt.Session, id *identity.Id
 	defer lasted.Stop()
 	look := time.NewTicker(lookAround)
 	defer look.Stop()
+	candidate := time.NewTimer(0)
+	defer candidate.Stop()
 
 	for {
 		select {
 		case <-session.Done():
-			return session.Err()
+			return ended{err: session.Err()}
 		case <-ctx.Done():
 			session.Close()
-			return ctx.Err()
+			return ended{err: ctx.Err()}
 		case a := <-acks:
 			if a.err != nil {
 				continue // the session is ending
@@ -72,11 +82,13 @@ func (l *Loop) serve(ctx context.Context, session *mqtt.Session, id *identity.Id
 				l.accepted(func(h *state.History) { h.InitAt = time.Now() })
 				l.initSteps.reset()
 				l.succeeded()
+				l.proved(ctx)
 				l.enter(Online, "", nil)
 			} else {
 				wait := l.initSteps.at(rowFor(NotAuthorized, false), 0).NextBackOff()
 				again.Reset(wait)
 				l.accepted(nil)
+				l.proved(ctx)
 				l.enter(Initializing, initCause(a.code), fmt.Errorf("PUBACK 0x%02X (%s) to the init message", a.code, mqtt.CodeName(a.code)))
 			}
 			l.save()
@@ -86,19 +98,32 @@ func (l *Loop) serve(ctx context.Context, session *mqtt.Session, id *identity.Id
 		case <-lasted.C:
 			l.accepted(nil)
 			l.succeeded()
+			l.proved(ctx)
 			l.enter(l.snap.State, l.snap.Cause, l.snap.Err)
 			l.save()
 			startServing()
 		case <-l.wake:
+			l.candidate.due = 0
+			look.Reset(lookAround)
 			if l.replaced() {
 				session.Close()
-				return errReplaced
+				return ended{err: errReplaced}
 			}
+			candidate.Reset(l.untilCandidate(ctx))
 		case <-look.C:
 			if l.replaced() {
 				session.Close()
-				return errReplaced
+				return ended{err: errReplaced}
 			}
+			candidate.Reset(l.untilCandidate(ctx))
+		case <-candidate.C:
+			if l.candidate.isDue(l.cfg.Boot()) {
+				if next, link := l.tryCandidate(ctx); next != nil {
+					session.Close() // the server has ended it already: one client id, one session
+					return ended{session: next, link: link}
+				}
+			}
+			candidate.Reset(l.untilCandidate(ctx))
 		}
 	}
 }

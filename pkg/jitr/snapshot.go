@@ -60,4 +60,6 @@ type Observer interface {
 	// NotSaved: state.json could not be written; it is tried again at the next
 	// change.
 	NotSaved(error)
+	// Candidate tells of the identity that is to replace the present one.
+	Candidate(News)
 }
