@@ -87,6 +87,7 @@ func (a *agent) run(ctx context.Context, end context.CancelCauseFunc) error {
 	a.end = end
 	var work sync.WaitGroup
 	work.Go(func() { a.report.Run(ctx) })
+	work.Go(func() { a.report.FeedWatchdog(ctx, a.loop.Idle, a.report.Idle) })
 	work.Go(func() { a.loop.Run(ctx) })
 	work.Go(func() {
 		select {
@@ -95,6 +96,7 @@ func (a *agent) run(ctx context.Context, end context.CancelCauseFunc) error {
 		case <-ctx.Done():
 		}
 	})
+	a.report.Ready()
 	<-ctx.Done()
 	work.Wait()
 	a.shadow.stop()

@@ -14,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/coreos/go-systemd/v22/daemon"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
@@ -49,6 +50,7 @@ type Config struct {
 type Report struct {
 	cfg     Config
 	started time.Time
+	pulse   clock.Pulse
 
 	mu       sync.Mutex
 	snap     jitr.Snapshot
@@ -65,8 +67,13 @@ type Report struct {
 
 // New makes a report.
 func New(cfg Config) *Report {
-	return &Report{cfg: cfg, started: time.Now()}
+	r := &Report{cfg: cfg, started: time.Now()}
+	r.pulse.Beat(clock.Boot())
+	return r
 }
+
+// Idle is the time since Run last came round.
+func (r *Report) Idle() time.Duration { return r.pulse.Age(clock.Boot()) }
 
 // Run keeps status.json fresh until ctx ends.
 func (r *Report) Run(ctx context.Context) {
@@ -80,6 +87,7 @@ func (r *Report) Run(ctx context.Context) {
 			r.mu.Lock()
 			r.write(false, nil)
 			r.mu.Unlock()
+			r.pulse.Beat(clock.Boot())
 		}
 	}
 }
@@ -102,6 +110,7 @@ func (r *Report) Observe(s jitr.Snapshot) {
 		r.step, r.level = s.Step, level
 		r.line(e, level, fields, lasted, snapshotFields(previous.State, s)...)
 	}
+	r.notify("STATUS=" + event.Line(e.Message(fields), e.Todo(fields, lasted)))
 	r.write(true, nil)
 }
 
@@ -159,6 +168,7 @@ func (r *Report) Emit(id string, fields event.Fields) {
 func (r *Report) Stopped(reason string, exitCode int, message string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.notify(daemon.SdNotifyStopping)
 	now := Time(time.Now())
 	r.write(true, &Stop{At: &now, Reason: reason, ExitCode: &exitCode, Message: text(message)})
 }

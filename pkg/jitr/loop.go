@@ -89,8 +89,9 @@ type Config struct {
 
 // Loop gets in and stays in. Make one with New, then call Run once.
 type Loop struct {
-	cfg  Config
-	wake chan struct{}
+	cfg   Config
+	wake  chan struct{}
+	pulse clock.Pulse
 
 	// All below belongs to Run's goroutine.
 	snap      Snapshot
@@ -124,6 +125,7 @@ func New(cfg Config) *Loop {
 	stored := cfg.Store.Get()
 	l.schedule = newSchedule(stored.Steps)
 	now := cfg.Boot()
+	l.pulse.Beat(now)
 	l.dialled = cfg.NotBefore - minGap
 	if stored.WaitingMS > 0 {
 		l.waiting, l.waitSince = true, now-time.Duration(stored.WaitingMS)*time.Millisecond
@@ -140,6 +142,10 @@ func (l *Loop) Wake() {
 	default: // it is about to wake anyway
 	}
 }
+
+// Idle is the time since the loop last came round: two minutes and a half at
+// most, whatever the network does. It is safe for concurrent use.
+func (l *Loop) Idle() time.Duration { return l.pulse.Age(l.cfg.Boot()) }
 
 // Run tries until ctx ends, and returns when everything it started has ended.
 func (l *Loop) Run(ctx context.Context) {
@@ -458,6 +464,7 @@ func (l *Loop) save() {
 func (l *Loop) sleep(ctx context.Context) {
 	for {
 		now := l.cfg.Boot()
+		l.pulse.Beat(now)
 		left := l.due - now
 		if c := &l.candidate; c.id != nil {
 			left = min(left, c.due-now)

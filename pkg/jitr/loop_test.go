@@ -577,3 +577,28 @@ func TestClockBelowTheFloor(t *testing.T) {
 		c.work.Wait()
 	})
 }
+
+// The watchdog is fed by the loop's rounds: a week of pending must not look
+// like a loop that is stuck.
+func TestAWeekOfPendingKeepsGoingRound(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCloud(t, nil)
+		c.dial = func(int) error { return dialError(netpath.TLS, alert(46)) } // a pending certificate, without the cost of TLS
+		g := run(t, c, stateDir(t))
+		worst := time.Duration(0)
+		for range 7 * 24 * 60 * 2 {
+			elapse(30 * time.Second)
+			worst = max(worst, g.Idle())
+		}
+		if worst > 150*time.Second {
+			t.Errorf("the loop took %v to come round; want two minutes and a half at most", worst)
+		}
+		if s := g.last(); s.State != PendingActivation {
+			t.Errorf("state %s", s.State)
+		}
+		if dials, _, _ := c.seen(); len(dials) > 2600 {
+			t.Errorf("%d attempts in a week; want one in four to five minutes", len(dials))
+		}
+		g.stop()
+	})
+}

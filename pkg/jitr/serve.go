@@ -68,6 +68,7 @@ func (l *Loop) serve(ctx context.Context, session *mqtt.Session) ended {
 	defer candidate.Stop()
 
 	for {
+		l.pulse.Beat(l.cfg.Boot())
 		select {
 		case <-session.Done():
 			return ended{err: session.Err()}
