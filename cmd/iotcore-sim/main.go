@@ -19,6 +19,8 @@ import (
 	"github.com/jitr-agent/jitr-agent/internal/policy"
 )
 
+//go:generate go test -run TestManualPages -update-man
+
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()

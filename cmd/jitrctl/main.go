@@ -10,6 +10,8 @@ import (
 	"github.com/jitr-agent/jitr-agent/internal/cli"
 )
 
+//go:generate go test -run TestManualPages -update-man
+
 func main() { os.Exit(cli.Main(newRoot(), os.Args[1:], os.Stdout, os.Stderr)) }
 
 func newRoot() *cobra.Command {
