@@ -14,12 +14,11 @@ import (
 // policies are bound to it, while the present session stays up. A server that
 // lets it in ends that session by itself.
 type candidate struct {
-	stamp    string
-	id       *identity.Identity // nil: there is none, or it does not load
-	schedule *schedule
-	due      time.Duration      // since boot: the next trial
-	since    time.Duration      // the first one, 0 before it
-	present  *identity.Identity // the one in use before, while a session of the candidate's runs
+	stamp   string
+	id      *identity.Identity // nil: there is none, or it does not load
+	pacer   *Pacer
+	due     time.Duration      // since boot: the next trial
+	present *identity.Identity // the one in use before, while a session of the candidate's runs
 }
 
 // News is what there is to say about a candidate.
@@ -51,7 +50,7 @@ func (l *Loop) lookForCandidate(ctx context.Context) {
 		return
 	}
 	c.drop()
-	c.stamp, c.schedule = stamp, newSchedule(nil)
+	c.stamp, c.pacer = stamp, NewPacer(Memory{}, l.cfg.Boot(), nil)
 	id, err := l.cfg.Identities.LoadNext(ctx)
 	if err != nil {
 		l.cfg.Observer.Candidate(News{Err: err})
@@ -79,6 +78,7 @@ func (l *Loop) tryCandidate(ctx context.Context) (*mqtt.Session, *Link) {
 	if l.gap(ctx); ctx.Err() != nil {
 		return nil, nil
 	}
+	c.pacer.Begin(l.cfg.Boot())
 	session, link, e := l.open(ctx, c.id)
 	switch {
 	case ctx.Err() != nil:
@@ -98,14 +98,11 @@ func (l *Loop) tryCandidate(ctx context.Context) (*mqtt.Session, *Link) {
 func (l *Loop) candidateFailed(e Evidence) {
 	c := &l.candidate
 	now := l.cfg.Boot()
-	if c.since == 0 {
-		c.since = now
-	}
 	e.Now = time.Now()
 	e.Expired = e.Now.After(c.id.Leaf().NotAfter)
-	cause := Classify(e)
-	c.due = now + c.schedule.at(rowFor(cause, false), now-c.since).NextBackOff()
-	l.cfg.Observer.Candidate(News{Identity: c.id, Cause: cause, Err: e.Err, Next: c.due})
+	v := c.pacer.Failed(e, now)
+	c.due = now + v.Wait
+	l.cfg.Observer.Candidate(News{Identity: c.id, Cause: v.Cause, Err: e.Err, Next: c.due})
 }
 
 // proved makes the candidate whose session runs the identity: it was accepted.

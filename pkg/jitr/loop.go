@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"net/url"
 	"time"
 
@@ -94,23 +93,17 @@ type Loop struct {
 	pulse clock.Pulse
 
 	// All below belongs to Run's goroutine.
-	snap      Snapshot
-	schedule  *schedule
-	initSteps *schedule // of an init that the policy denies
+	snap     Snapshot
+	pacer    *Pacer
+	initPace *Pacer // of an init that the policy denies
 
-	stamp    string        // of the identity that is loaded, or failed to
-	loaded   time.Duration // when that was
-	identErr error
+	stamp       string        // of the identity that is loaded, or failed to
+	loaded      time.Duration // when that was
+	identErr    error
+	certificate string // the certificateId that was loaded last
 
-	dialled   time.Duration // the last CONNECT
-	waiting   bool          // there was an attempt since the last success
-	waitSince time.Duration // the first of them
-	afterLong bool          // the last session was a long one
-	closed    struct {      // closings without a word, nothing else between
-		count int
-		since time.Duration
-	}
-	saved time.Duration // the last write of state.json
+	dialled time.Duration // the last CONNECT
+	saved   time.Duration // the last write of state.json
 
 	due       time.Duration // the next attempt with the present identity
 	candidate candidate
@@ -121,15 +114,12 @@ func New(cfg Config) *Loop {
 	if cfg.Boot == nil {
 		cfg.Boot = clock.Boot
 	}
-	l := &Loop{cfg: cfg, wake: make(chan struct{}, 1), initSteps: newSchedule(nil)}
-	stored := cfg.Store.Get()
-	l.schedule = newSchedule(stored.Steps)
-	now := cfg.Boot()
+	l := &Loop{cfg: cfg, wake: make(chan struct{}, 1)}
+	now, stored := cfg.Boot(), cfg.Store.Get()
+	l.pacer = NewPacer(Memory{Steps: stored.Steps, Waiting: time.Duration(stored.WaitingMS) * time.Millisecond}, now, nil)
+	l.initPace = NewPacer(Memory{}, now, nil)
 	l.pulse.Beat(now)
 	l.dialled = cfg.NotBefore - minGap
-	if stored.WaitingMS > 0 {
-		l.waiting, l.waitSince = true, now-time.Duration(stored.WaitingMS)*time.Millisecond
-	}
 	l.snap = Snapshot{State: Starting, Since: now, SinceAt: time.Now()}
 	return l
 }
@@ -163,7 +153,8 @@ func (l *Loop) Run(ctx context.Context) {
 func (l *Loop) round(ctx context.Context) {
 	endpoint := l.cfg.Endpoint()
 	if endpoint.Host != l.snap.Endpoint.Host && l.snap.Endpoint.Host != "" {
-		l.schedule.reset() // what another server said does not count here
+		l.pacer.Forget() // what another server said does not count here
+		l.snap.Attempts = Attempts{}
 	}
 	l.snap.Endpoint = endpoint
 	if endpoint.Host == "" {
@@ -211,7 +202,11 @@ func (l *Loop) loadIdentity(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	l.snap.Identity = id
+	if l.certificate != "" && l.certificate != id.CertificateID() {
+		l.pacer.Forget() // what was said of another certificate does not count here
+		l.snap.Attempts = Attempts{}
+	}
+	l.snap.Identity, l.certificate = id, id.CertificateID()
 	return nil
 }
 
@@ -321,7 +316,7 @@ func (l *Loop) stay(ctx context.Context, session *mqtt.Session, link *Link) {
 			l.due = 0
 			return
 		}
-		l.afterLong = l.cfg.Boot()-link.Connected >= LongSession
+		l.pacer.SessionEnded(l.cfg.Boot() - link.Connected)
 		l.failed(Evidence{Phase: PhaseSession, Err: end.err, Accepted: true})
 		return
 	}
@@ -329,10 +324,7 @@ func (l *Loop) stay(ctx context.Context, session *mqtt.Session, link *Link) {
 
 // begin counts an attempt.
 func (l *Loop) begin() {
-	now := l.cfg.Boot()
-	if !l.waiting {
-		l.waiting, l.waitSince = true, now
-	}
+	l.pacer.Begin(l.cfg.Boot())
 	at := time.Now()
 	a := &l.snap.Attempts
 	if a.Count == 0 {
@@ -357,46 +349,23 @@ func (l *Loop) failed(e Evidence) {
 	if id := l.snap.Identity; id != nil && e.Phase != PhaseClock {
 		e.Expired = e.Now.After(id.Leaf().NotAfter)
 	}
-	if e.Phase == PhaseConnack && classify(e) == ServerClosed {
-		if l.closed.count == 0 {
-			l.closed.since = now
-		}
-		l.closed.count++
-	} else {
-		l.closed.count = 0
-	}
-	e.ClosedInARow, e.ClosedFor = l.closed.count, now-l.closed.since
-
-	cause := Classify(e)
-	since := time.Duration(0)
-	if l.waiting {
-		since = now - l.waitSince
-	}
-	row := rowFor(cause, l.afterLong)
-	if cause == Clock && e.Phase != PhaseClock {
-		// The clock is not below the floor, only the server's certificate lies in
-		// its future: looking costs a dial here.
-		row = rowFor(ServerUntrusted, false)
-	}
-	l.snap.Step = l.schedule.nominal(row, since)
-	l.due = now + l.schedule.at(row, since).NextBackOff()
-	l.snap.Next = l.due
-	l.snap.Attempts.LastPhase, l.snap.Attempts.For = e.Phase, since
-	l.enter(StateFor(cause, !l.snap.History.AcceptedAt.IsZero()), cause, e.Err)
+	v := l.pacer.Failed(e, now)
+	l.due = now + v.Wait
+	l.snap.Next, l.snap.Step = l.due, v.Step
+	l.snap.Attempts.LastPhase, l.snap.Attempts.For = e.Phase, v.For
+	l.enter(StateFor(v.Cause, !l.snap.History.AcceptedAt.IsZero()), v.Cause, e.Err)
 }
 
 // succeeded starts the schedules anew: the init was acknowledged, or the
 // session has lasted.
 func (l *Loop) succeeded() {
-	l.schedule.reset()
-	l.closed.count = 0
+	took := l.pacer.Succeeded(l.cfg.Boot())
 	if l.snap.Attempts.Count > 0 {
 		done := l.snap.Attempts
-		done.For = l.cfg.Boot() - l.waitSince
+		done.For = took
 		l.snap.Recovered = &done
 	}
 	l.snap.Attempts = Attempts{}
-	l.waiting = false
 }
 
 // accepted notes that this endpoint takes this certificate.
@@ -446,14 +415,8 @@ func (l *Loop) enter(s State, cause Cause, err error) {
 func (l *Loop) save() {
 	now := l.cfg.Boot()
 	l.saved = now
-	waiting := time.Duration(0)
-	if l.waiting {
-		waiting = now - l.waitSince
-	}
-	l.cfg.Store.Change(func(f *state.File) {
-		f.Steps = maps.Clone(l.schedule.steps)
-		f.WaitingMS = waiting.Milliseconds()
-	})
+	m := l.pacer.Memory(now)
+	l.cfg.Store.Change(func(f *state.File) { f.Steps, f.WaitingMS = m.Steps, m.Waiting.Milliseconds() })
 	if err := l.cfg.Store.Save(); err != nil {
 		l.cfg.Observer.NotSaved(err)
 	}

@@ -1,7 +1,6 @@
 package jitr
 
 import (
-	"math/rand/v2"
 	"slices"
 	"time"
 
@@ -141,13 +140,6 @@ func rowFor(cause Cause, long bool) *row {
 type schedule struct {
 	steps map[string]int // by row name
 	rand  func() float64 // [0, 1)
-}
-
-func newSchedule(steps map[string]int) *schedule {
-	if steps == nil {
-		steps = map[string]int{}
-	}
-	return &schedule{steps: steps, rand: rand.Float64}
 }
 
 // at is the row's place on the schedule as a backoff policy.

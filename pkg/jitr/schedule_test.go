@@ -8,8 +8,7 @@ import (
 // The bounds that each row promises, whatever the dice say.
 func TestScheduleBounds(t *testing.T) {
 	for _, dice := range []float64{0, 0.5, 0.999999} {
-		s := newSchedule(nil)
-		s.rand = func() float64 { return dice }
+		s := &schedule{steps: map[string]int{}, rand: func() float64 { return dice }}
 		wait := func(cause Cause, long bool, since time.Duration) time.Duration {
 			return s.at(rowFor(cause, long), since).NextBackOff()
 		}
@@ -53,7 +52,7 @@ func TestScheduleBounds(t *testing.T) {
 
 // What survives a restart is the step.
 func TestScheduleGoesOn(t *testing.T) {
-	s := newSchedule(map[string]int{"refused": 3})
+	s := &schedule{steps: map[string]int{"refused": 3}}
 	if got := s.nominal(rowFor(NotAuthorized, false), 0); got != 80*time.Second {
 		t.Errorf("the fourth step is %v; want 80 s", got)
 	}

@@ -81,13 +81,13 @@ func (l *Loop) serve(ctx context.Context, session *mqtt.Session) ended {
 			}
 			if a.code < 0x80 {
 				l.accepted(func(h *state.History) { h.InitAt = time.Now() })
-				l.initSteps.reset()
+				l.initPace.Forget()
 				l.succeeded()
+				l.save() // before all else: who is killed before it sends the init again
 				l.proved(ctx)
 				l.enter(Online, "", nil)
 			} else {
-				wait := l.initSteps.at(rowFor(NotAuthorized, false), 0).NextBackOff()
-				again.Reset(wait)
+				again.Reset(l.initPace.Failed(Evidence{Phase: PhaseSession, Err: &mqtt.Refused{Code: 0x87}, Accepted: true}, l.cfg.Boot()).Wait)
 				l.accepted(nil)
 				l.proved(ctx)
 				l.enter(Initializing, initCause(a.code), fmt.Errorf("PUBACK 0x%02X (%s) to the init message", a.code, mqtt.CodeName(a.code)))
