@@ -11,17 +11,17 @@ import (
 )
 
 // pinger sends a PINGREQ when either direction has been idle for the
-// keep-alive interval, and ends the session when no PINGRESP comes within
-// another one. paho's own pinger also pings right behind each CONNACK, which
-// a metered link pays for at every reconnect, and cannot tell the session
-// why it gave up.
+// keep-alive interval, and ends the session when nothing comes back within half
+// of it: one and a half intervals after the last sign of life, which is when
+// the server gives up too (MQTT 5, 3.1.2.10). paho's own pinger needs up to
+// two, pings right behind each CONNACK, which a metered link pays for at every
+// reconnect, and cannot tell the session why it gave up.
 type pinger struct {
 	conn *conn
 
 	mu       sync.Mutex
 	sent     time.Time // the last packet in each direction
 	received time.Time
-	answered time.Time // the last PINGRESP
 }
 
 // Run is called by paho; keepAlive is in seconds, 0 switches pings off.
@@ -32,7 +32,7 @@ func (p *pinger) Run(ctx context.Context, _ net.Conn, keepAlive uint16) error {
 	interval := time.Duration(keepAlive) * time.Second
 	timer := time.NewTimer(interval)
 	defer timer.Stop()
-	var asked time.Time
+	var asked time.Time // zero while no answer is awaited
 	for {
 		select {
 		case <-ctx.Done():
@@ -40,16 +40,17 @@ func (p *pinger) Run(ctx context.Context, _ net.Conn, keepAlive uint16) error {
 		case <-timer.C:
 		}
 		p.mu.Lock()
-		due, answered := p.sent, p.answered
-		if p.received.Before(due) {
-			due = p.received
-		}
+		idle, received := p.sent, p.received
 		p.mu.Unlock()
-		if !asked.IsZero() && answered.Before(asked) {
+		if received.Before(idle) {
+			idle = received
+		}
+		if !asked.IsZero() && received.Before(asked) {
 			p.conn.fail(ErrKeepAlive)
 			return ErrKeepAlive
 		}
-		if wait := time.Until(due.Add(interval)); wait > 0 {
+		asked = time.Time{}
+		if wait := time.Until(idle.Add(interval)); wait > 0 {
 			timer.Reset(wait)
 			continue
 		}
@@ -58,7 +59,7 @@ func (p *pinger) Run(ctx context.Context, _ net.Conn, keepAlive uint16) error {
 			return err
 		}
 		p.PacketSent()
-		timer.Reset(interval)
+		timer.Reset(interval / 2)
 	}
 }
 
@@ -74,10 +75,7 @@ func (p *pinger) PacketReceived() {
 	p.received = time.Now()
 }
 
-func (p *pinger) PingResp() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.answered = time.Now()
-}
+// PingResp: paho calls PacketReceived for it too.
+func (p *pinger) PingResp() {}
 
 func (p *pinger) SetDebug(log.Logger) {}
