@@ -31,6 +31,7 @@ type agent struct {
 	settings atomic.Pointer[settings.Settings]
 	endpoint atomic.Pointer[jitr.Endpoint]
 	store    *state.Store
+	log      *zap.Logger
 	level    zap.AtomicLevel
 
 	dialer    netpath.Dialer
@@ -51,7 +52,7 @@ type agent struct {
 func newAgent(o *options, s *settings.Settings, overrides []settings.Override, endpoint jitr.Endpoint,
 	store *state.Store, dir string, log *zap.Logger, level zap.AtomicLevel,
 ) *agent {
-	a := &agent{opts: o, store: store, level: level, identified: make(chan struct{})}
+	a := &agent{opts: o, store: store, log: log, level: level, identified: make(chan struct{})}
 	a.settings.Store(s)
 	a.endpoint.Store(&endpoint)
 	a.report = report.New(report.Config{
@@ -89,6 +90,8 @@ func (a *agent) run(ctx context.Context, end context.CancelCauseFunc) error {
 	work.Go(func() { a.report.Run(ctx) })
 	work.Go(func() { a.report.FeedWatchdog(ctx, a.loop.Idle, a.report.Idle) })
 	work.Go(func() { a.loop.Run(ctx) })
+	work.Go(func() { a.watch("network links", netpath.WatchLinks(ctx, a.loop.LinkUp)) })
+	work.Go(func() { a.watch("the clock", clock.WatchSet(ctx, a.loop.ClockSet)) })
 	work.Go(func() {
 		select {
 		case <-a.identified:
@@ -101,6 +104,14 @@ func (a *agent) run(ctx context.Context, end context.CancelCauseFunc) error {
 	work.Wait()
 	a.shadow.stop()
 	return context.Cause(ctx)
+}
+
+// watch says that a watcher could not do its work. The loop's own schedule
+// stays, so nothing depends on it.
+func (a *agent) watch(what string, err error) {
+	if err != nil {
+		a.log.Debug("cannot watch "+what, zap.Error(err))
+	}
 }
 
 // serve uses a session until it ends.
@@ -264,5 +275,6 @@ func earliestDial(dir string) time.Duration {
 	default:
 		return 0
 	}
-	return time.Duration(*last.WrittenBootMS)*time.Millisecond - ago + time.Second
+	// The wall clock may have been set between the two.
+	return time.Duration(*last.WrittenBootMS)*time.Millisecond - max(0, ago) + time.Second
 }

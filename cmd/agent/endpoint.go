@@ -5,7 +5,10 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
+	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/jitr-agent/jitr-agent/internal/cli"
@@ -21,8 +24,8 @@ func endpointOf(s *settings.Settings) (jitr.Endpoint, error) {
 		return jitr.Endpoint{}, &cli.ExitError{Code: cli.ExitConfig, Err: err}
 	}
 	e := jitr.Endpoint{
-		Host: host, Port: port, Port443: s.Cloud.Port443 == "always",
-		Proxy:     s.Cloud.Proxy.URL(),
+		Host: host, Port: port, Port443: s.Cloud.Port443 == "always", Fallback: s.Cloud.Port443 == "fallback",
+		Proxy:     withPassword(s.Cloud.Proxy.URL()),
 		MaxTLS:    tls.VersionTLS12,
 		KeepAlive: time.Duration(s.Cloud.KeepAlive), Stall: time.Duration(s.Cloud.Stall),
 	}
@@ -35,6 +38,24 @@ func endpointOf(s *settings.Settings) (jitr.Endpoint, error) {
 		}
 	}
 	return e, nil
+}
+
+// withPassword takes the proxy's password from the systemd credential
+// proxy-password, where the URL has a user and no password.
+func withPassword(proxy *url.URL) *url.URL {
+	dir := os.Getenv("CREDENTIALS_DIRECTORY")
+	if proxy == nil || proxy.User == nil || dir == "" {
+		return proxy
+	}
+	if _, set := proxy.User.Password(); set {
+		return proxy
+	}
+	secret, err := os.ReadFile(filepath.Join(dir, "proxy-password"))
+	if err != nil {
+		return proxy // there is none; the proxy says whether it wants one
+	}
+	proxy.User = url.UserPassword(proxy.User.Username(), strings.TrimRight(string(secret), "\r\n"))
+	return proxy
 }
 
 func serverRoots(file string) (*x509.CertPool, error) {

@@ -4,13 +4,13 @@
 package state
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
 	"os"
-	"reflect"
 	"strconv"
 	"sync"
 	"time"
@@ -34,6 +34,8 @@ type File struct {
 	// ServerNotBefore is the latest start of validity of a server certificate
 	// that was verified: it is not earlier than that.
 	ServerNotBefore time.Time `json:"server_not_before,omitzero"`
+	// Port443Host is the endpoint that was reached on port 443 only.
+	Port443Host string `json:"port_443_host,omitempty"`
 	// Totals since installation.
 	Dropped     int64 `json:"dropped,omitempty"`
 	Gaps        int64 `json:"gaps,omitempty"`
@@ -56,47 +58,46 @@ type Store struct {
 
 	mu      sync.Mutex
 	file    File
-	written File
+	written []byte // what is on disk, nil where that is not known
 }
 
 // Read gives the content of path, which another process may own. A missing
 // file is an empty one.
 func Read(path string) (File, error) {
-	var f File
-	data, err := os.ReadFile(path)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return File{}, nil
-	case err != nil:
-		return File{}, err
-	}
-	if err := json.Unmarshal(data, &f); err != nil {
-		return File{}, &unusable{err}
-	}
-	switch {
-	case f.Version > version:
-		return File{}, &unusable{fmt.Errorf("it has version %d, and this program knows up to %d", f.Version, version)}
-	case f.Version < 1:
-		return File{}, &unusable{errors.New("it has no version")}
-	}
-	return f, nil
+	f, _, err := read(path)
+	return f, err
 }
 
-// unusable is a file that can be read and is of no use.
-type unusable struct{ error }
-
-// Open reads path. A missing file is an empty one. One that cannot be used, or
-// is of a newer version, is set aside as path.bad: the store is then empty and
-// setAside says why and where. err is for what cannot be helped: the agent
-// must not overwrite what it could not set aside.
-func Open(path string) (store *Store, setAside, err error) {
-	f, err := Read(path)
-	var useless *unusable
+func read(path string) (f File, data []byte, err error) {
+	data, err = os.ReadFile(path)
 	switch {
-	case err == nil:
-		return &Store{path: path, file: f, written: f.clone()}, nil, nil
-	case !errors.As(err, &useless):
-		return nil, nil, err
+	case errors.Is(err, fs.ErrNotExist):
+		return File{}, nil, nil
+	case err != nil:
+		return File{}, nil, err
+	}
+	err = json.Unmarshal(data, &f)
+	switch {
+	case err != nil:
+	case f.Version > version:
+		err = fmt.Errorf("it has version %d, and this program knows up to %d", f.Version, version)
+	case f.Version < 1:
+		err = errors.New("it has no version")
+	}
+	if err != nil {
+		return File{}, nil, err
+	}
+	return f, data, nil
+}
+
+// Open reads path. A missing file is an empty one. One that cannot be read or
+// used, or is of a newer version, is set aside as path.bad: the store is then
+// empty and setAside says why and where. err is for what cannot be helped: the
+// agent must not overwrite what it could not set aside.
+func Open(path string) (store *Store, setAside, err error) {
+	f, data, useless := read(path)
+	if useless == nil {
+		return &Store{path: path, file: f, written: data}, nil, nil
 	}
 	bad, err := freeName(path + ".bad")
 	if err != nil {
@@ -148,17 +149,18 @@ func (s *Store) Save() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.file.Version = version
-	if reflect.DeepEqual(s.file, s.written) {
-		return nil
-	}
 	data, err := json.MarshalIndent(s.file, "", "  ")
 	if err != nil {
 		return err
 	}
-	if err := atomicfile.Write(s.path, append(data, '\n'), 0o600); err != nil {
+	data = append(data, '\n')
+	if bytes.Equal(data, s.written) {
+		return nil
+	}
+	if err := atomicfile.Write(s.path, data, 0o600); err != nil {
 		return err
 	}
-	s.written = s.file.clone()
+	s.written = data
 	return nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net/url"
 	"time"
 
@@ -24,6 +25,8 @@ const (
 	// reloadAfter is how often an identity that does not load is tried again
 	// although its files are as they were: a TPM can come back by itself.
 	reloadAfter = 10 * time.Second
+	// linkJitter spreads the attempts of a site whose link came up.
+	linkJitter = 2 * time.Second
 	// saveEvery bounds the writes of state.json between changes of state.
 	saveEvery = time.Minute
 )
@@ -32,7 +35,8 @@ const (
 type Endpoint struct {
 	Host      string // empty: nothing is configured yet
 	Port      int
-	Port443   bool
+	Port443   bool // use port 443 with ALPN instead of Port
+	Fallback  bool // and do so where Port is blocked
 	Proxy     *url.URL
 	Roots     *x509.CertPool // nil: the system's store
 	MaxTLS    uint16
@@ -88,9 +92,11 @@ type Config struct {
 
 // Loop gets in and stays in. Make one with New, then call Run once.
 type Loop struct {
-	cfg   Config
-	wake  chan struct{}
-	pulse clock.Pulse
+	cfg      Config
+	wake     chan struct{}
+	linkUp   chan struct{}
+	clockSet chan struct{}
+	pulse    clock.Pulse
 
 	// All below belongs to Run's goroutine.
 	snap     Snapshot
@@ -102,6 +108,7 @@ type Loop struct {
 	identErr    error
 	certificate string // the certificateId that was loaded last
 
+	ladder  netpath.Ladder
 	dialled time.Duration // the last CONNECT
 	saved   time.Duration // the last write of state.json
 
@@ -114,22 +121,37 @@ func New(cfg Config) *Loop {
 	if cfg.Boot == nil {
 		cfg.Boot = clock.Boot
 	}
-	l := &Loop{cfg: cfg, wake: make(chan struct{}, 1)}
+	l := &Loop{cfg: cfg, wake: make(chan struct{}, 1), linkUp: make(chan struct{}, 1), clockSet: make(chan struct{}, 1)}
 	now, stored := cfg.Boot(), cfg.Store.Get()
 	l.pacer = NewPacer(Memory{Steps: stored.Steps, Waiting: time.Duration(stored.WaitingMS) * time.Millisecond}, now, nil)
 	l.initPace = NewPacer(Memory{}, now, nil)
 	l.pulse.Beat(now)
 	l.dialled = cfg.NotBefore - minGap
+	if host := stored.Port443Host; host != "" && host == cfg.Endpoint().Host {
+		l.ladder.Remember(now)
+	}
 	l.snap = Snapshot{State: Starting, Since: now, SinceAt: time.Now()}
 	return l
 }
 
 // Wake makes the loop look at configuration and identity and try now, though
 // never with more than one CONNECT a second. It is safe for concurrent use.
-func (l *Loop) Wake() {
+func (l *Loop) Wake() { tell(l.wake) }
+
+// LinkUp tells that an interface got its carrier, an address or a route. A loop
+// that waits because it could not reach anything tries within two seconds. It
+// is safe for concurrent use.
+func (l *Loop) LinkUp() { tell(l.linkUp) }
+
+// ClockSet tells that somebody set the wall clock. A loop that waits for that
+// looks at once. It is safe for concurrent use.
+func (l *Loop) ClockSet() { tell(l.clockSet) }
+
+// tell leaves a token where there is none.
+func tell(c chan struct{}) {
 	select {
-	case l.wake <- struct{}{}:
-	default: // it is about to wake anyway
+	case c <- struct{}{}:
+	default:
 	}
 }
 
@@ -155,8 +177,10 @@ func (l *Loop) round(ctx context.Context) {
 	if endpoint.Host != l.snap.Endpoint.Host && l.snap.Endpoint.Host != "" {
 		l.pacer.Forget() // what another server said does not count here
 		l.snap.Attempts = Attempts{}
+		l.ladder = netpath.Ladder{}
 	}
 	l.snap.Endpoint = endpoint
+	l.snap.Endpoint.Port443 = endpoint.Port443 || endpoint.Fallback && l.ladder.On443()
 	if endpoint.Host == "" {
 		l.unconfigured()
 		return
@@ -236,6 +260,7 @@ func (l *Loop) attempt(ctx context.Context) {
 	}
 	l.begin()
 	session, link, e := l.open(ctx, l.snap.Identity)
+	l.climb(session != nil, e)
 	switch {
 	case ctx.Err() != nil:
 	case session != nil:
@@ -247,6 +272,33 @@ func (l *Loop) attempt(ctx context.Context) {
 		e.Accepted = !l.snap.History.AcceptedAt.IsZero()
 		l.failed(e)
 	}
+}
+
+// climb tells the ladder what came of a dial.
+func (l *Loop) climb(session bool, e Evidence) {
+	switch {
+	case session, e.Phase == PhaseConnack:
+		l.ladder.Reached()
+	case e.Phase == PhaseTCP, e.Phase == PhaseTLS && Classify(e) == Network:
+		l.ladder.Blocked()
+	case e.Phase == PhaseTLS:
+		l.ladder.Reached()
+	}
+	host := ""
+	if l.ladder.On443() {
+		host = l.snap.Endpoint.Host
+	}
+	l.cfg.Store.Change(func(f *state.File) { f.Port443Host = host })
+}
+
+// chooseRung is the port for the dial that follows. An endpoint with a port of
+// its own has no other one.
+func (l *Loop) chooseRung() {
+	e := &l.snap.Endpoint
+	if !e.Fallback || e.Port != 8883 {
+		return
+	}
+	e.Port443 = l.ladder.Port443(l.cfg.Boot())
 }
 
 // gap waits until another CONNECT may be sent.
@@ -325,6 +377,11 @@ func (l *Loop) stay(ctx context.Context, session *mqtt.Session, link *Link) {
 // begin counts an attempt.
 func (l *Loop) begin() {
 	l.pacer.Begin(l.cfg.Boot())
+	l.chooseRung()
+	select {
+	case <-l.linkUp: // this attempt is the answer to it
+	default:
+	}
 	at := time.Now()
 	a := &l.snap.Attempts
 	if a.Count == 0 {
@@ -444,6 +501,18 @@ func (l *Loop) sleep(ctx context.Context) {
 			timer.Stop()
 			l.due, l.candidate.due = 0, 0
 			return
+		case <-l.linkUp:
+			timer.Stop()
+			if rowFor(l.snap.Cause, false).name == "link" {
+				// A whole site comes back at once when its switch does.
+				l.due = min(l.due, l.cfg.Boot()+time.Duration(rand.Float64()*float64(linkJitter)))
+			}
+		case <-l.clockSet:
+			timer.Stop()
+			if l.snap.Cause == Clock {
+				l.due = 0
+				return
+			}
 		case <-timer.C:
 			if l.snap.Identity != nil && l.cfg.Identities.Stamp() != l.stamp {
 				l.due = 0

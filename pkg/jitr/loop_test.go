@@ -40,7 +40,7 @@ type cloud struct {
 	// script plays one connection, whose CONNECT was read.
 	script func(n int, c *serverConn)
 	// dial, where set, may fail the n-th dial.
-	dial func(n int) error
+	dial func(n int, target netpath.Target) error
 
 	mu       sync.Mutex
 	dials    []time.Duration // since start
@@ -76,7 +76,7 @@ func (c *cloud) Dial(ctx context.Context, target netpath.Target) (*netpath.Conn,
 	n := len(c.dials)
 	c.mu.Unlock()
 	if c.dial != nil {
-		if err := c.dial(n); err != nil {
+		if err := c.dial(n, target); err != nil {
 			return nil, err
 		}
 	}
@@ -107,7 +107,11 @@ func (c *cloud) Dial(ctx context.Context, target netpath.Target) (*netpath.Conn,
 		near.Close()
 		return nil, &netpath.Error{Phase: netpath.TLS, Peer: "endpoint", Err: err}
 	}
-	return &netpath.Conn{Conn: conn, Port: 8883}, nil
+	port := target.Port
+	if target.Port443 {
+		port = 443
+	}
+	return &netpath.Conn{Conn: conn, Port: port}, nil
 }
 
 func (c *serverConn) accept() {
@@ -226,7 +230,7 @@ func run(t *testing.T, c *cloud, dir string) *gateway {
 	g := &gateway{dir: dir, host: "endpoint", done: make(chan struct{})}
 	g.Loop = New(Config{
 		Endpoint: func() Endpoint {
-			return Endpoint{Host: g.host, Port: 8883, MaxTLS: tls.VersionTLS12, KeepAlive: time.Minute, Stall: 20 * time.Second}
+			return Endpoint{Host: g.host, Port: 8883, Fallback: true, MaxTLS: tls.VersionTLS12, KeepAlive: time.Minute, Stall: 20 * time.Second}
 		},
 		Identities: g, Dialer: c, Store: store, Observer: &g.record,
 		Init: func(*identity.Identity) mqtt.Message { return mqtt.Message{Topic: "init/gw-1"} },
@@ -501,7 +505,7 @@ func TestDeadLink(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := stateDir(t)
 		c := newCloud(t, nil)
-		c.dial = func(int) error {
+		c.dial = func(int, netpath.Target) error {
 			return &netpath.Error{Phase: netpath.TCP, Peer: "endpoint:8883", Err: errors.New("unreachable")}
 		}
 		g := run(t, c, dir)
@@ -583,7 +587,7 @@ func TestClockBelowTheFloor(t *testing.T) {
 func TestAWeekOfPendingKeepsGoingRound(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCloud(t, nil)
-		c.dial = func(int) error { return dialError(netpath.TLS, alert(46)) } // a pending certificate, without the cost of TLS
+		c.dial = func(int, netpath.Target) error { return dialError(netpath.TLS, alert(46)) } // a pending certificate, without the cost of TLS
 		g := run(t, c, stateDir(t))
 		worst := time.Duration(0)
 		for range 7 * 24 * 60 * 2 {
@@ -600,5 +604,91 @@ func TestAWeekOfPendingKeepsGoingRound(t *testing.T) {
 			t.Errorf("%d attempts in a week; want one in four to five minutes", len(dials))
 		}
 		g.stop()
+	})
+}
+
+// A link that comes up ends the wait of a loop that could not reach anything,
+// and of no other.
+func TestLinkUpEndsTheWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCloud(t, nil)
+		c.dial = func(int, netpath.Target) error { return dialError(netpath.TCP, errors.New("unreachable")) }
+		g := run(t, c, stateDir(t))
+		elapse(time.Hour)
+		for range 20 {
+			before, _, _ := c.seen()
+			g.LinkUp()
+			elapse(linkJitter)
+			if after, _, _ := c.seen(); len(after) == len(before) {
+				t.Fatal("no dial within 2 s of the link coming up")
+			}
+		}
+		g.stop()
+
+		c = newCloud(t, nil)
+		c.dial = func(int, netpath.Target) error { return dialError(netpath.TLS, x509.UnknownAuthorityError{}) }
+		g = run(t, c, stateDir(t))
+		elapse(time.Second)
+		g.LinkUp()
+		elapse(3 * time.Second)
+		if dials, _, _ := c.seen(); len(dials) != 1 {
+			t.Errorf("%d dials; a link has nothing to do with an untrusted server", len(dials))
+		}
+		g.stop()
+	})
+}
+
+// A server certificate that is not valid yet means that the clock is behind:
+// setting it ends the wait.
+func TestClockSetEndsTheWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCloud(t, nil)
+		c.dial = func(int, netpath.Target) error {
+			future := &x509.Certificate{NotBefore: time.Now().Add(time.Hour), NotAfter: time.Now().Add(2 * time.Hour)}
+			return dialError(netpath.TLS, &tls.CertificateVerificationError{
+				UnverifiedCertificates: []*x509.Certificate{future}, Err: x509.CertificateInvalidError{Cert: future, Reason: x509.Expired},
+			})
+		}
+		g := run(t, c, stateDir(t))
+		elapse(5 * time.Second)
+		if s := g.last(); s.State != WaitingForClock || s.Cause != Clock {
+			t.Errorf("state %s, cause %s; want waiting-for-clock, clock", s.State, s.Cause)
+		}
+		g.ClockSet()
+		elapse(time.Second)
+		if dials, _, _ := c.seen(); len(dials) != 2 {
+			t.Errorf("%d dials; want one at the start and one when the clock was set", len(dials))
+		}
+		g.stop()
+	})
+}
+
+// Where a firewall blocks 8883 the agent gets through on 443, and knows it
+// after a restart.
+func TestPort443WhereTheOtherIsBlocked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := stateDir(t)
+		blocked := 0
+		c := newCloud(t, func(_ int, s *serverConn) { s.accept(); s.answer(0) })
+		c.dial = func(_ int, target netpath.Target) error {
+			if target.Port443 {
+				return nil
+			}
+			blocked++
+			return dialError(netpath.TCP, errors.New("unreachable"))
+		}
+		g := run(t, c, dir)
+		elapse(time.Minute)
+		if s := g.last(); s.State != Online || s.Link.Port != 443 || blocked != 2 {
+			t.Errorf("state %s after %d dials on 8883; want online on 443 after 2", s.State, blocked)
+		}
+		g.stop()
+		g = run(t, c, dir)
+		elapse(time.Minute)
+		if s := g.last(); s.State != Online || blocked != 2 {
+			t.Errorf("after a restart: state %s, %d dials on 8883; want none more", s.State, blocked)
+		}
+		g.stop()
+		c.work.Wait()
 	})
 }

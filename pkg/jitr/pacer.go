@@ -17,6 +17,7 @@ type Pacer struct {
 	waiting   bool          // there was an attempt since the last success
 	since     time.Duration // the first of them
 	afterLong bool          // the last session was a long one
+	restarted bool          // this run had no session yet, and the last one ended with nothing to retry
 	closed    struct {      // closings without a word, nothing else between
 		count int
 		since time.Duration
@@ -32,6 +33,10 @@ type Memory struct {
 
 // NewPacer goes on from m. random gives numbers in [0, 1); nil is the
 // runtime's.
+//
+// An m without any step is that of an agent that was online when it ended, or
+// of a new one. The power may have come back for a whole fleet, so an accepted
+// certificate that is turned away then resumes as after a long session.
 func NewPacer(m Memory, now time.Duration, random func() float64) *Pacer {
 	if random == nil {
 		random = rand.Float64
@@ -43,6 +48,8 @@ func NewPacer(m Memory, now time.Duration, random func() float64) *Pacer {
 	if m.Waiting > 0 {
 		p.waiting, p.since = true, now-m.Waiting
 	}
+	p.afterLong = m.Steps[resume] > 0
+	p.restarted = m.Waiting == 0 && len(m.Steps) == 0
 	return p
 }
 
@@ -88,7 +95,7 @@ func (p *Pacer) Failed(e Evidence, now time.Duration) Verdict {
 	e.ClosedInARow, e.ClosedFor = p.closed.count, now-p.closed.since
 
 	v := Verdict{Cause: Classify(e), For: p.waited(now)}
-	r := rowFor(v.Cause, p.afterLong)
+	r := rowFor(v.Cause, p.resuming(e))
 	if v.Cause == Clock && e.Phase != PhaseClock {
 		// The clock is not below the floor, only the server's certificate lies in
 		// its future: looking costs a dial here.
@@ -99,8 +106,16 @@ func (p *Pacer) Failed(e Evidence, now time.Duration) Verdict {
 	return v
 }
 
+// resuming reports whether what e tells of may have cut off a whole fleet at
+// once.
+func (p *Pacer) resuming(e Evidence) bool {
+	return e.Accepted && (p.afterLong || p.restarted && e.Phase == PhaseConnack)
+}
+
 // SessionEnded tells how long a session was, before Failed judges its end.
-func (p *Pacer) SessionEnded(lasted time.Duration) { p.afterLong = lasted >= LongSession }
+func (p *Pacer) SessionEnded(lasted time.Duration) {
+	p.afterLong, p.restarted = lasted >= LongSession, false
+}
 
 // Succeeded starts all schedules anew: the init was acknowledged, or the
 // session has lasted for LongSession. It returns what it took.
@@ -113,5 +128,5 @@ func (p *Pacer) Succeeded(now time.Duration) time.Duration {
 // Forget starts anew where the server or the certificate is another one.
 func (p *Pacer) Forget() {
 	p.schedule.reset()
-	p.waiting, p.afterLong, p.closed.count = false, false, 0
+	p.waiting, p.afterLong, p.restarted, p.closed.count = false, false, false, 0
 }

@@ -30,6 +30,9 @@ type row struct {
 	wait   func(n int, since time.Duration) (low, high time.Duration)
 }
 
+// resume is the row of a fleet that comes back; the Pacer knows it by name.
+const resume = "resume"
+
 // schedules is searched from the top; the first row that fits is taken. The
 // rows with long stand above those without.
 var schedules = []row{
@@ -54,7 +57,7 @@ var schedules = []row{
 	{
 		// 500 CONNECT a second is the account's quota: 28 s are enough for 14,000
 		// gateways that are cut off together, the next ranges for more.
-		name: "resume", causes: []Cause{ServerClosed, KeepAlive, Throttled, ServerBusy}, long: true,
+		name: resume, causes: []Cause{ServerClosed, KeepAlive, Throttled, ServerBusy}, long: true,
 		wait: func(n int, _ time.Duration) (low, high time.Duration) {
 			switch n {
 			case 0:
