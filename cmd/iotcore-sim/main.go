@@ -19,7 +19,7 @@ import (
 	"github.com/jitr-agent/jitr-agent/internal/policy"
 )
 
-//go:generate go test -run TestManualPages -update-man
+//go:generate go test -run TestManualPages -update
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)

@@ -10,7 +10,7 @@ import (
 	"github.com/jitr-agent/jitr-agent/internal/cli"
 )
 
-//go:generate go test -run TestManualPages -update-man
+//go:generate go test -run TestManualPages -update
 
 func main() { os.Exit(cli.Main(newRoot(), os.Args[1:], os.Stdout, os.Stderr)) }
 

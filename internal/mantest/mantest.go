@@ -11,14 +11,15 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/cobra/doc"
+
+	"github.com/jitr-agent/jitr-agent/internal/golden"
 )
 
-// Pages is where the checked-in pages are, seen from a directory in cmd/.
-const Pages = "../../packaging/man"
+// pages is where the checked-in pages are, seen from a directory in cmd/.
+const pages = "../../packaging/man"
 
-// Check compares the pages of root with those in Pages; with update it writes
-// them.
-func Check(t *testing.T, root *cobra.Command, update bool) {
+// Check compares the pages of root with the checked-in ones.
+func Check(t *testing.T, root *cobra.Command) {
 	t.Helper()
 	root.DisableAutoGenTag = true
 	fresh := t.TempDir()
@@ -27,26 +28,17 @@ func Check(t *testing.T, root *cobra.Command, update bool) {
 	if err := doc.GenManTree(root, header, fresh); err != nil {
 		t.Fatal(err)
 	}
-	pages, err := os.ReadDir(fresh)
+	made, err := os.ReadDir(fresh)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, page := range pages {
-		want, err := os.ReadFile(filepath.Join(fresh, page.Name()))
+	want := map[string]string{}
+	for _, page := range made {
+		data, err := os.ReadFile(filepath.Join(fresh, page.Name()))
 		if err != nil {
 			t.Fatal(err)
 		}
-		path := filepath.Join(Pages, page.Name())
-		if update {
-			if err := os.MkdirAll(Pages, 0o755); err != nil {
-				t.Fatal(err)
-			}
-			if err := os.WriteFile(path, want, 0o644); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if got, err := os.ReadFile(path); err != nil || string(got) != string(want) {
-			t.Errorf("%s is stale (%v); run: go generate ./cmd/...", path, err)
-		}
+		want[filepath.Join(pages, page.Name())] = string(data)
 	}
+	golden.Check(t, "./cmd/...", want)
 }

@@ -2,40 +2,22 @@ package settings
 
 import (
 	"bytes"
-	"flag"
 	"fmt"
 	"os"
-	"path/filepath"
 	"reflect"
 	"strconv"
 	"strings"
 	"testing"
-)
 
-var update = flag.Bool("update", false, "write the generated files")
+	"github.com/jitr-agent/jitr-agent/internal/golden"
+)
 
 // TestGenerated holds the files that are made from the struct to it.
 func TestGenerated(t *testing.T) {
-	for path, want := range map[string]string{
+	golden.Check(t, "./internal/settings", map[string]string{
 		"../../docs/configuration.md": referencePage(),
 		"../../packaging/agent.toml":  defaultFile(),
-	} {
-		if *update {
-			if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-				t.Fatal(err)
-			}
-			if err := os.WriteFile(path, []byte(want), 0o644); err != nil {
-				t.Fatal(err)
-			}
-		}
-		got, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if string(got) != want {
-			t.Errorf("%s is stale; run: go generate ./internal/settings", path)
-		}
-	}
+	})
 }
 
 // TestDefaultFileIsTheDefaults removes the comment marks from every key of the
