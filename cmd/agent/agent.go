@@ -33,6 +33,7 @@ type agent struct {
 	store    *state.Store
 	log      *zap.Logger
 	level    zap.AtomicLevel
+	format   func(string) // changes the log's format
 
 	dialer    netpath.Dialer
 	loop      *jitr.Loop
@@ -52,7 +53,7 @@ type agent struct {
 func newAgent(o *options, s *settings.Settings, overrides []settings.Override, endpoint jitr.Endpoint,
 	store *state.Store, dir string, log *zap.Logger, level zap.AtomicLevel,
 ) *agent {
-	a := &agent{opts: o, store: store, log: log, level: level, identified: make(chan struct{})}
+	a := &agent{opts: o, store: store, log: log, level: level, format: func(string) {}, identified: make(chan struct{})}
 	a.settings.Store(s)
 	a.endpoint.Store(&endpoint)
 	a.report = report.New(report.Config{
@@ -232,7 +233,7 @@ func (l *losses) dropped() {
 	drops := l.drops
 	l.mu.Unlock()
 	if say {
-		l.agent.report.Emit("messages-dropped", event.Fields{event.Value: report.Number(drops), event.Why: "the buffer was full"})
+		l.agent.report.Emit("messages-dropped", event.Fields{event.Value: report.Count(drops, "message"), event.Why: "the buffer was full"})
 	}
 }
 
@@ -259,22 +260,12 @@ func logLevel(s *settings.Settings) zapcore.Level {
 }
 
 // earliestDial keeps the distance of a second to the last CONNECT of a run
-// that ended just now, as its status.json tells it. The times in there count
-// from the same boot, since the run-time directory does not outlive one.
+// that ended just now, as its status.json tells it. The time in there counts
+// from the same boot, or it is of no concern.
 func earliestDial(dir string) time.Duration {
 	last, err := report.ReadStatus(dir)
-	if err != nil || last.BootID == nil || *last.BootID != clock.BootID() || last.WrittenBootMS == nil {
+	if err != nil || last.BootID == nil || *last.BootID != clock.BootID() || last.DialledBootMS == nil {
 		return 0
 	}
-	var ago time.Duration // before the file was written
-	switch {
-	case last.Cloud.SessionForMS != nil:
-		ago = time.Duration(*last.Cloud.SessionForMS) * time.Millisecond
-	case last.Attempts.LastAt != nil && last.WrittenAt != nil:
-		ago = time.Time(*last.WrittenAt).Sub(time.Time(*last.Attempts.LastAt))
-	default:
-		return 0
-	}
-	// The wall clock may have been set between the two.
-	return time.Duration(*last.WrittenBootMS)*time.Millisecond - max(0, ago) + time.Second
+	return time.Duration(*last.DialledBootMS+1)*time.Millisecond + time.Second // +1: it was rounded down
 }

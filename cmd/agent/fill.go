@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/jitr-agent/jitr-agent/internal/certs"
 	"github.com/jitr-agent/jitr-agent/internal/report"
@@ -38,7 +39,7 @@ func (a *agent) fillStatus(s *report.Status) {
 	if current := a.shadow.current(); current != nil {
 		s.Shadow = report.Shadow{State: new(string(current.State())), Version: current.Version()}
 		if interval, ok := current.Override(); ok {
-			s.Overrides = append(s.Overrides[:len(s.Overrides):len(s.Overrides)], report.Override{
+			s.Overrides = append(slices.Clip(s.Overrides), report.Override{
 				Key: "telemetry.interval", Value: settings.Duration(interval).String(), From: settings.FromShadow,
 			})
 		}

@@ -12,8 +12,8 @@ import (
 
 // live are the settings that take effect without a restart.
 var live = []string{
-	"log.level", "telemetry.topic", "telemetry.interval",
-	"buffer.max_size", "buffer.when_full", "cloud.publish_rate",
+	"log.level", "log.format", "telemetry.topic", "telemetry.interval", "telemetry.sources", "shadow.names",
+	"buffer.max_size", "buffer.max_age", "buffer.keep_free", "buffer.when_full", "buffer.spill_after", "cloud.publish_rate",
 }
 
 // reload reads the configuration again: what can change takes effect, what
@@ -33,15 +33,16 @@ func (a *agent) reload() {
 	first := last.Cloud.Endpoint == "" && next.Cloud.Endpoint != ""
 	var stay []string
 	for _, key := range settings.Changed(last, next) {
-		if !slices.Contains(live, key) && !(first && strings.HasPrefix(key, "cloud.")) {
+		if !slices.Contains(live, key) && (!first || !strings.HasPrefix(key, "cloud.")) {
 			stay = append(stay, key)
 		}
 	}
 
 	merged := *last
-	merged.Log.Level = next.Log.Level
-	merged.Telemetry.Topic, merged.Telemetry.Interval = next.Telemetry.Topic, next.Telemetry.Interval
-	merged.Buffer.MaxSize, merged.Buffer.WhenFull = next.Buffer.MaxSize, next.Buffer.WhenFull
+	merged.Log, merged.Telemetry, merged.Shadow.Names = next.Log, next.Telemetry, next.Shadow.Names
+	gapTopic := last.Buffer.GapTopic
+	merged.Buffer = next.Buffer
+	merged.Buffer.GapTopic = gapTopic
 	merged.Cloud.PublishRate = next.Cloud.PublishRate
 	if first {
 		merged.Cloud = next.Cloud
@@ -49,6 +50,10 @@ func (a *agent) reload() {
 	}
 	a.settings.Store(&merged)
 	a.level.SetLevel(logLevel(&merged))
+	a.format(merged.Log.Format)
+	if !slices.Equal(last.Telemetry.Sources, merged.Telemetry.Sources) {
+		a.telemetry.SetSources(sources(&merged, a.opts.stateDir))
+	}
 	a.buffer.SetLimits(int64(merged.Buffer.MaxSize), merged.Buffer.WhenFull == "refuse-new", merged.Cloud.PublishRate)
 	if current := a.shadow.current(); current != nil {
 		current.SetInterval(time.Duration(merged.Telemetry.Interval))

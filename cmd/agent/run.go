@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
 
+	"github.com/jitr-agent/jitr-agent/internal/atomicfile"
 	"github.com/jitr-agent/jitr-agent/internal/cli"
 	"github.com/jitr-agent/jitr-agent/internal/event"
 	"github.com/jitr-agent/jitr-agent/internal/filelock"
@@ -59,8 +60,17 @@ func run(cmd *cobra.Command, o *options) error {
 	}
 
 	level := zap.NewAtomicLevelAt(logLevel(s))
-	log := report.NewLogger(s.Log.Format, level, cmd.ErrOrStderr())
-	a := newAgent(o, s, overrides, endpoint, store, dir, log, level)
+	log := report.NewLog(s.Log.Format, level, cmd.ErrOrStderr())
+	for _, file := range []string{path, filepath.Join(dir, report.StatusFile)} {
+		if err := atomicfile.Sweep(file); err != nil { // they only take room
+			log.Debug("temporary files of an earlier run were not removed", zap.Error(err))
+		}
+	}
+	a := newAgent(o, s, overrides, endpoint, store, dir, log.Logger, level)
+	a.format = log.SetFormat
+	for _, o := range overrides {
+		a.report.Emit("setting-overridden", event.Fields{event.Object: o.Key, event.Value: o.Value, event.Why: "the environment"})
+	}
 	if setAside != nil {
 		a.report.Emit("state-set-aside", event.Fields{event.Why: setAside.Error()})
 	}
@@ -90,10 +100,10 @@ func claim(stateDir string) (*filelock.Lock, error) {
 	return lock, nil
 }
 
-// errSignal is the end that somebody asked for.
-type errSignal struct{ os.Signal }
+// signalError is the end that somebody asked for.
+type signalError struct{ os.Signal }
 
-func (e errSignal) Error() string { return "signal " + e.Signal.String() }
+func (e signalError) Error() string { return "signal " + e.String() }
 
 // watchSignals does what the signals say until the function it returns is
 // called.
@@ -110,7 +120,7 @@ func (a *agent) watchSignals(end context.CancelCauseFunc) (stop func()) {
 			case syscall.SIGHUP:
 				a.reload()
 			default:
-				end(errSignal{s})
+				end(signalError{s})
 			}
 		}
 	}()
@@ -124,7 +134,7 @@ func (a *agent) watchSignals(end context.CancelCauseFunc) (stop func()) {
 // farewell writes how the run ended, and turns it into the exit code.
 func (a *agent) farewell(err error) error {
 	var (
-		asked errSignal
+		asked signalError
 		exit  *cli.ExitError
 	)
 	switch {

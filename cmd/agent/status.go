@@ -122,7 +122,7 @@ func statusText(s report.Status) string {
 		row("Valid until", time.Time(*s.Identity.NotAfterAt).UTC().Format(time.DateTime)+" UTC")
 	}
 	if s.Identity.Provider != nil {
-		row("Key", *s.Identity.Algorithm+" in "+*s.Identity.Provider)
+		row("Key", or(s.Identity.Algorithm, "unknown")+" in "+*s.Identity.Provider)
 	}
 	if s.Cloud.Endpoint != nil {
 		endpoint := *s.Cloud.Endpoint

@@ -10,19 +10,30 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 )
+
+// ErrNotRegular: there is something under the name that is no plain file, such
+// as /dev/stdout, and a rename would put a file in its place.
+var ErrNotRegular = errors.New("it is not a regular file")
 
 // Write replaces the content of path. The new file has exactly the mode perm.
 // Run as root it gets the owner of the directory that holds it, so that a
 // command given with sudo leaves nothing that the service, which runs as its
 // own user, cannot read.
 //
-// On an error path is as it was, and no temporary file stays behind. Two
+// On an error path is as it was (or, where only the last fsync failed, as it
+// is to be), and no temporary file stays behind; a killed process may leave
+// one, see Sweep. Anything but a regular file under path is ErrNotRegular. Two
 // writers of one path do not disturb each other; the later rename wins.
 func Write(path string, data []byte, perm fs.FileMode) (err error) {
 	dir := filepath.Dir(path)
-	f, err := os.CreateTemp(dir, "."+filepath.Base(path)+".*.tmp")
+	if info, err := os.Lstat(path); err == nil && !info.Mode().IsRegular() {
+		return &fs.PathError{Op: "write", Path: path, Err: ErrNotRegular}
+	}
+	prefix, suffix := temporary(path)
+	f, err := os.CreateTemp(dir, prefix+"*"+suffix)
 	if err != nil {
 		return err
 	}
@@ -51,6 +62,28 @@ func Write(path string, data []byte, perm fs.FileMode) (err error) {
 		return err
 	}
 	return SyncDir(dir)
+}
+
+// temporary is what the names of temporary files for path begin and end with.
+func temporary(path string) (prefix, suffix string) { return "." + filepath.Base(path) + ".", ".tmp" }
+
+// Sweep removes the temporary files that writers of path left behind when they
+// were killed. The caller must be the only one who may write path now.
+func Sweep(path string) error {
+	dir := filepath.Dir(path)
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	prefix, suffix := temporary(path)
+	for _, e := range entries {
+		if name := e.Name(); strings.HasPrefix(name, prefix) && strings.HasSuffix(name, suffix) {
+			if err := os.Remove(filepath.Join(dir, name)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // Remove deletes path and makes the deletion last through a power cut. A path

@@ -5,8 +5,11 @@
 package certs
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
 	"encoding/hex"
 	"encoding/pem"
 	"errors"
@@ -27,6 +30,7 @@ func ID(c *x509.Certificate) string {
 // the remedy.
 var (
 	ErrNoCertificate = errors.New("it holds no PEM certificate")
+	ErrDamaged       = errors.New("a PEM block in it is damaged or cut off")
 	ErrNoIssuer      = errors.New("the CA certificate that signed the device certificate is missing")
 	ErrOrder         = errors.New("the certificates are out of order")
 	ErrNotCA         = errors.New("it is not a CA certificate")
@@ -36,9 +40,13 @@ var (
 )
 
 // ParseChain reads all certificates in data, in their order. It takes CRLF
-// line ends, text between the blocks (openssl x509 -text) and a missing last
-// line end. Blocks of other types (a key, parameters) are passed over.
+// line ends, a byte order mark, text between the blocks (openssl x509 -text)
+// and a missing last line end, also between two files that were joined. Blocks
+// of other types (a key, parameters) are passed over. A block that is damaged
+// or cut off is an error: without the leaf the rest would be taken for it.
 func ParseChain(data []byte) ([]*x509.Certificate, error) {
+	data = normal(data)
+	begun := bytes.Count(data, []byte("-----BEGIN "))
 	var chain []*x509.Certificate
 	for {
 		var block *pem.Block
@@ -46,19 +54,38 @@ func ParseChain(data []byte) ([]*x509.Certificate, error) {
 		if block == nil {
 			break
 		}
-		if block.Type != "CERTIFICATE" && block.Type != "X509 CERTIFICATE" && block.Type != "TRUSTED CERTIFICATE" {
+		begun--
+		der := block.Bytes
+		switch block.Type {
+		case "CERTIFICATE", "X509 CERTIFICATE":
+		case "TRUSTED CERTIFICATE": // openssl x509 -trustout: OpenSSL's own settings follow the certificate
+			var own asn1.RawValue
+			if _, err := asn1.Unmarshal(der, &own); err == nil {
+				der = own.FullBytes
+			}
+		default:
 			continue
 		}
-		c, err := x509.ParseCertificate(block.Bytes)
+		c, err := x509.ParseCertificate(der)
 		if err != nil {
 			return nil, fmt.Errorf("certificate %d in it is damaged: %w", len(chain)+1, err)
 		}
 		chain = append(chain, c)
 	}
-	if len(chain) == 0 {
+	switch {
+	case begun > 0:
+		return nil, ErrDamaged
+	case len(chain) == 0:
 		return nil, ErrNoCertificate
 	}
 	return chain, nil
+}
+
+// normal undoes what editors and cat do to PEM: a byte order mark in front,
+// and two files joined where the first one's last line had no end.
+func normal(data []byte) []byte {
+	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))
+	return bytes.ReplaceAll(data, []byte("----------BEGIN "), []byte("-----\n-----BEGIN "))
 }
 
 // EncodeChain writes the certificates as plain PEM, in their order.
@@ -112,8 +139,12 @@ func CheckChain(chain []*x509.Certificate) error {
 		if slices.ContainsFunc(chain, func(other *x509.Certificate) bool { return other != c && signs(other, c) }) {
 			return fmt.Errorf("%w: certificate %d, %q, is not signed by certificate %d, %q", ErrOrder, i+1, Name(c), i+2, Name(issuer))
 		}
+		if bytes.Equal(c.RawIssuer, issuer.RawSubject) {
+			return fmt.Errorf("%w: certificate %d, %q, is signed by a CA of the same name as certificate %d, %q, but with another key",
+				ErrNoIssuer, i+1, Name(c), i+2, Name(issuer))
+		}
 		return fmt.Errorf("%w: certificate %d, %q, is signed by %q, and certificate %d is %q",
-			ErrNoIssuer, i+1, Name(c), c.Issuer.String(), i+2, Name(issuer))
+			ErrNoIssuer, i+1, Name(c), name(c.Issuer, "a CA without a name"), i+2, Name(issuer))
 	}
 	return nil
 }
@@ -141,13 +172,17 @@ func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 // Name is what to call a certificate in a sentence: its common name, else
 // its whole subject, else its serial number.
 func Name(c *x509.Certificate) string {
+	return name(c.Subject, "serial "+c.SerialNumber.Text(16))
+}
+
+func name(n pkix.Name, blank string) string {
 	switch {
-	case c.Subject.CommonName != "":
-		return c.Subject.CommonName
-	case len(c.Subject.Names) > 0:
-		return c.Subject.String()
+	case n.CommonName != "":
+		return n.CommonName
+	case len(n.Names) > 0:
+		return n.String()
 	default:
-		return "serial " + c.SerialNumber.Text(16)
+		return blank
 	}
 }
 

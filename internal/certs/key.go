@@ -1,8 +1,10 @@
 package certs
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/ecdsa"
+	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rsa"
 	"crypto/x509"
@@ -18,12 +20,18 @@ var ErrNoKey = errors.New("it holds no PEM private key")
 // genrsa of old) or SEC 1 (openssl ecparam -genkey). An encrypted key is
 // refused: the agent starts with nobody there to type a passphrase.
 func ParseKey(data []byte) (crypto.Signer, error) {
+	data = normal(data)
+	begun := bytes.Count(data, []byte("-----BEGIN "))
 	for {
 		var block *pem.Block
 		block, data = pem.Decode(data)
-		if block == nil {
+		switch {
+		case block == nil && begun > 0:
+			return nil, ErrDamaged
+		case block == nil:
 			return nil, ErrNoKey
 		}
+		begun--
 		var (
 			key any
 			err error
@@ -76,6 +84,8 @@ func CheckKey(pub crypto.PublicKey) error {
 			return nil
 		}
 		return fmt.Errorf("%w: ECDSA on %s", ErrWeakKey, pub.Curve.Params().Name)
+	case ed25519.PublicKey:
+		return fmt.Errorf("%w: Ed25519", ErrWeakKey)
 	default:
 		return fmt.Errorf("%w: %T", ErrWeakKey, pub)
 	}

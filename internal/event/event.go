@@ -15,6 +15,7 @@ import (
 // Level is how serious an event is.
 type Level int
 
+// The levels, in their order.
 const (
 	Info Level = iota
 	Warning
@@ -56,6 +57,7 @@ type Event struct {
 // constants below.
 type Fields map[string]string
 
+// The fields.
 const (
 	CertificateID = "certificate_id"
 	CACertificate = "ca_certificate_id"

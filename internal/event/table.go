@@ -104,8 +104,8 @@ var table = []Event{
 	{
 		ID: "network", MessageID: "181ace5984dd4d8f94b9e49f80c8f930", Level: Info, WarnAfter: 2 * time.Minute,
 		Sentence: "{endpoint} cannot be reached: {why}; next try {next}",
-		Meaning:  "The network between the gateway and AWS does not carry the connection.",
-		Remedy:   "check the link and whether a firewall lets TCP port 8883 out",
+		Meaning:  "The network between the gateway and AWS does not carry the connection, or not its larger packets.",
+		Remedy:   "check the link and whether a firewall lets TCP port 8883 or 443 out; where TCP connects and TLS does not, try a lower MTU: ip link set dev eth0 mtu 1280",
 	},
 	{
 		ID: "proxy", MessageID: "171a68ec96dc41009e86a5d5016e48ce", Level: Info, WarnAfter: 2 * time.Minute,
@@ -117,19 +117,19 @@ var table = []Event{
 		ID: "server-untrusted", MessageID: "cd97e9e66840429ab4869e8d57e155c1", Level: Warning,
 		Sentence: "The server at {endpoint} does not prove to be AWS IoT: {why}; next try {next}",
 		Meaning:  "The server's certificate is not signed by a trusted root, is for another name, or has expired. Something may be reading along.",
-		Remedy:   "check cloud.endpoint (it must be the -ats one) and cloud.server_ca; where it says expired, this gateway's clock may be ahead: timedatectl",
+		Remedy:   "check cloud.endpoint (it must be the -ats one) and cloud.server_ca; where a captive portal answers, log in there; where it says that the certificate is past its end, this gateway's clock may be ahead: timedatectl",
 	},
 	{
 		ID: "tls", MessageID: "26ae85d4bb314b81b4e26f508c551408", Level: Warning,
 		Sentence: "No TLS with {endpoint}: {why}; next try {next}",
 		Meaning:  "Both sides speak TLS but do not agree on version or algorithms.",
-		Remedy:   "check that cloud.tls_max allows what the endpoint's security policy asks for",
+		Remedy:   "set cloud.tls_max = \"1.3\" in agent.toml where the endpoint's security policy asks for TLS 1.3; else ask the operator for that policy",
 	},
 	{
 		ID: "protocol", MessageID: "f9ff4b8f09794f0f9737d8342ee1cb2c", Level: Warning,
 		Sentence: "What answers at {endpoint} does not speak MQTT 5 as AWS IoT does: {why}; next try {next}",
 		Meaning:  "Another service, or a middlebox, listens there.",
-		Remedy:   "check cloud.endpoint and its port",
+		Remedy:   "check cloud.endpoint and its port, and whether a firewall or proxy answers in its place",
 	},
 	{
 		ID: "throttled", MessageID: "c6d2dcebb45a429cbf3923505c359d1c", Level: Info, WarnAfter: 2 * time.Minute,
@@ -145,7 +145,7 @@ var table = []Event{
 	},
 	{
 		ID: "server-closed", MessageID: "85f353e83ae5451fbab24a072a70d96e", Level: Info, WarnAfter: 2 * time.Minute,
-		Sentence: "AWS IoT at {endpoint} closed the connection: {why}; next try {next}",
+		Sentence: "AWS IoT at {endpoint} closed the connection: {why}. It drains a node or throttles the account, or certificate {certificate_id} was deactivated; next try {next}",
 		Meaning:  "A drained node, a throttled account and a certificate that was deactivated all look like this.",
 		Remedy:   "if it lasts, ask the operator whether certificate {certificate_id} is ACTIVE and its policy allows iot:Connect, or whether the account is throttled",
 	},
@@ -153,7 +153,7 @@ var table = []Event{
 		ID: "keepalive", MessageID: "efbaa031f5b241b1bade7841c682a7d8", Level: Info, WarnAfter: 2 * time.Minute,
 		Sentence: "The connection to {endpoint} went silent: {why}; next try {next}",
 		Meaning:  "The link died without a word, or the server did.",
-		Remedy:   "check the link",
+		Remedy:   "check the link; where a router forgets quiet connections, shorten cloud.keep_alive",
 	},
 	{
 		ID: "duplicate-client-id", MessageID: "eecbab545a3d4b9682bb780fd300314a", Level: Warning,
@@ -169,7 +169,7 @@ var table = []Event{
 	},
 	{
 		ID: "not-authorized", MessageID: "8be0109e07b84f1c980ef09910ddf261", Level: Warning,
-		Sentence: "AWS IoT at {endpoint} refuses thing {thing} with certificate {certificate_id}: {why}; next try {next}",
+		Sentence: "AWS IoT at {endpoint} does not authorize thing {thing} with certificate {certificate_id}, which it has accepted before: {why}; next try {next}",
 		Meaning:  "The certificate was accepted before, and now it, or its policy, is not.",
 		Remedy:   "ask the operator: is certificate {certificate_id} ACTIVE, and does its policy allow iot:Connect, the init topic and client id {thing}?",
 	},
@@ -273,7 +273,7 @@ var table = []Event{
 	},
 	{
 		ID: "messages-dropped", MessageID: "9ec352cc35f7444c9be9546db8417204", Level: Error,
-		Sentence: "{value} messages were dropped: {why}",
+		Sentence: "Lost {value}: {why}",
 		Meaning:  "The buffer was full and the oldest messages gave way.",
 		Remedy:   "find out why the gateway is offline: jitr-agent status",
 	},

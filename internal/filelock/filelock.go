@@ -20,7 +20,7 @@ import (
 )
 
 // Held is the answer while another process has the lock.
-type Held struct {
+type Held struct { //nolint:errname // errors.As reads well with the name of what happened
 	Path string
 	PID  int // of the holder, 0 where it is not known
 }

@@ -27,12 +27,12 @@ func TestRemoteAlert(t *testing.T) {
 				MaxVersion:       version,
 				VerifyConnection: func(tls.ConnectionState) error { return errors.New("refused") },
 			})
-			conn.Handshake()
+			_ = conn.HandshakeContext(t.Context()) // it fails, which is what the client is to see
 			server.Close()
 		}()
 		own := selfSigned(t)
 		conn := tls.Client(client, &tls.Config{InsecureSkipVerify: true, Certificates: []tls.Certificate{own}})
-		err := conn.Handshake()
+		err := conn.HandshakeContext(t.Context())
 		if err == nil {
 			_, err = conn.Read(make([]byte, 1))
 		}

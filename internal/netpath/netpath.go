@@ -20,6 +20,7 @@ import (
 // attempts.last_phase in status.json.
 type Phase string
 
+// The phases, in their order.
 const (
 	DNS   Phase = "dns"
 	TCP   Phase = "tcp"
@@ -57,8 +58,8 @@ type Target struct {
 	Proxy   *url.URL       // an HTTP proxy that is asked to CONNECT; nil: straight
 	Roots   *x509.CertPool // nil: the system's store
 	MaxTLS  uint16         // tls.VersionTLS12 or tls.VersionTLS13
-	// Certificate is asked for in each handshake. It is presented whole: AWS
-	// registers a certificate just in time only when the CA's comes with it.
+	// Certificate is required. It is presented whole: AWS registers a
+	// certificate just in time only when the CA's comes with it.
 	Certificate *tls.Certificate
 	// Stall is how long sent data may stay unacknowledged by TCP before the
 	// link counts as dead.
@@ -131,15 +132,17 @@ func (d *Dialer) dialTCP(ctx context.Context, t Target) (net.Conn, error) {
 	if t.Proxy != nil {
 		first = proxyAddress(t.Proxy)
 	}
-	dialer := net.Dialer{Control: userTimeout(t.Stall), KeepAliveConfig: keepAlive(t.Stall)}
+	// Without TCP's own keep-alive probes: they cost as much as the pings of
+	// MQTT do, and a ping that is not acknowledged ends a dead link as they would.
+	dialer := net.Dialer{Control: userTimeout(t.Stall), KeepAlive: -1}
 	raw, err := dialer.DialContext(ctx, "tcp", first)
 	if err != nil {
 		var dns *net.DNSError
 		switch {
+		case t.Proxy != nil: // its name too: what to look at is cloud.proxy, not the endpoint
+			return nil, &Error{Proxy, first, err}
 		case errors.As(err, &dns):
 			return nil, &Error{DNS, first, dns}
-		case t.Proxy != nil:
-			return nil, &Error{Proxy, first, err}
 		}
 		return nil, &Error{TCP, first, err}
 	}

@@ -1,7 +1,6 @@
 package netpath
 
 import (
-	"net"
 	"syscall"
 	"time"
 
@@ -22,10 +21,4 @@ func userTimeout(stall time.Duration) func(network, address string, c syscall.Ra
 		}
 		return set
 	}
-}
-
-// keepAlive finds a dead idle link after about stall and a half. Go's default
-// takes two and a half minutes.
-func keepAlive(stall time.Duration) net.KeepAliveConfig {
-	return net.KeepAliveConfig{Enable: true, Idle: max(stall, time.Second), Interval: max(stall/6, time.Second), Count: 3}
 }

@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/coreos/go-systemd/v22/journal"
@@ -12,18 +14,38 @@ import (
 	"go.uber.org/zap/zapcore"
 )
 
-// NewLogger makes the program's logger. format is a log.format of the
-// configuration: journal (journald's own protocol, with fields), console
-// (whole sentences, no fields) or json; auto is journal where systemd connected
-// stderr to the journal, else console. level can be changed while it is used.
-func NewLogger(format string, level zap.AtomicLevel, stderr io.Writer) *zap.Logger {
+// Log is the program's logger, whose format can be changed while it is used.
+type Log struct {
+	*zap.Logger
+	core   *switched
+	level  zap.AtomicLevel
+	stderr zapcore.WriteSyncer
+}
+
+// NewLog makes the logger. format is a log.format of the configuration: journal
+// (journald's own protocol, with fields), console (whole sentences, no fields)
+// or json; auto is journal where systemd connected stderr to the journal, else
+// console. level can be changed while it is used.
+func NewLog(format string, level zap.AtomicLevel, stderr io.Writer) *Log {
+	l := &Log{core: &switched{}, level: level, stderr: zapcore.Lock(zapcore.AddSync(stderr))}
+	l.SetFormat(format)
+	l.Logger = zap.New(l.core)
+	return l
+}
+
+// SetFormat changes the format. It is safe for concurrent use.
+func (l *Log) SetFormat(format string) {
+	core := coreFor(format, l.level, l.stderr)
+	l.core.now.Store(&core)
+}
+
+func coreFor(format string, level zapcore.LevelEnabler, sink zapcore.WriteSyncer) zapcore.Core {
 	if format == "auto" {
 		format = "console"
 		if underJournal() {
 			format = "journal"
 		}
 	}
-	sink := zapcore.Lock(zapcore.AddSync(stderr))
 	encoding := zapcore.EncoderConfig{
 		TimeKey: "time", LevelKey: "level", NameKey: "logger", MessageKey: "message",
 		EncodeTime:     zapcore.TimeEncoderOfLayout(timeFormat),
@@ -33,9 +55,9 @@ func NewLogger(format string, level zap.AtomicLevel, stderr io.Writer) *zap.Logg
 	}
 	switch format {
 	case "journal":
-		return zap.New(&journalCore{LevelEnabler: level, fallback: sink})
+		return &journalCore{LevelEnabler: level, fallback: sink}
 	case "json":
-		return zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(encoding), sink, level))
+		return zapcore.NewCore(zapcore.NewJSONEncoder(encoding), sink, level)
 	default:
 		encoding.EncodeTime = zapcore.TimeEncoderOfLayout("15:04:05")
 		encoding.EncodeLevel = func(l zapcore.Level, enc zapcore.PrimitiveArrayEncoder) {
@@ -43,8 +65,22 @@ func NewLogger(format string, level zap.AtomicLevel, stderr io.Writer) *zap.Logg
 		}
 		encoding.NameKey = ""
 		encoding.ConsoleSeparator = "  "
-		return zap.New(sentences{zapcore.NewCore(zapcore.NewConsoleEncoder(encoding), sink, level)})
+		return sentences{zapcore.NewCore(zapcore.NewConsoleEncoder(encoding), sink, level)}
 	}
+}
+
+// switched is a core that can be exchanged.
+type switched struct{ now atomic.Pointer[zapcore.Core] }
+
+func (s *switched) core() zapcore.Core { return *s.now.Load() }
+
+func (s *switched) Enabled(l zapcore.Level) bool                   { return s.core().Enabled(l) }
+func (s *switched) With(fields []zapcore.Field) zapcore.Core       { return s.core().With(fields) }
+func (s *switched) Write(e zapcore.Entry, f []zapcore.Field) error { return s.core().Write(e, f) }
+func (s *switched) Sync() error                                    { return s.core().Sync() }
+
+func (s *switched) Check(e zapcore.Entry, c *zapcore.CheckedEntry) *zapcore.CheckedEntry {
+	return s.core().Check(e, c)
 }
 
 // underJournal compares stderr with what systemd says it connected
@@ -86,7 +122,7 @@ type journalCore struct {
 
 func (c *journalCore) With(fields []zapcore.Field) zapcore.Core {
 	clone := *c
-	clone.fields = append(clone.fields[:len(clone.fields):len(clone.fields)], fields...)
+	clone.fields = append(slices.Clip(clone.fields), fields...)
 	return &clone
 }
 
@@ -98,6 +134,15 @@ func (c *journalCore) Check(e zapcore.Entry, checked *zapcore.CheckedEntry) *zap
 }
 
 func (c *journalCore) Write(e zapcore.Entry, fields []zapcore.Field) error {
+	if err := journal.Send(e.Message, priority(e.Level), c.variables(fields)); err != nil {
+		_, err = fmt.Fprintf(c.fallback, "<%d>%s\n", priority(e.Level), e.Message)
+		return err
+	}
+	return nil
+}
+
+// variables names the journal fields of an entry.
+func (c *journalCore) variables(fields []zapcore.Field) map[string]string {
 	enc := zapcore.NewMapObjectEncoder()
 	for _, f := range c.fields {
 		f.AddTo(enc)
@@ -113,11 +158,7 @@ func (c *journalCore) Write(e zapcore.Entry, fields []zapcore.Field) error {
 		}
 		vars[name] = fmt.Sprint(v)
 	}
-	if err := journal.Send(e.Message, priority(e.Level), vars); err != nil {
-		_, err = fmt.Fprintf(c.fallback, "<%d>%s\n", priority(e.Level), e.Message)
-		return err
-	}
-	return nil
+	return vars
 }
 
 func (c *journalCore) Sync() error { return nil }

@@ -7,6 +7,7 @@ package report
 import (
 	"bytes"
 	"context"
+	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -62,7 +63,10 @@ type Report struct {
 	connects int64
 	written  Status
 
-	candidate jitr.Cause // of the last line about one
+	candidate struct { // the last line about one
+		cause jitr.Cause
+		level event.Level
+	}
 }
 
 // New makes a report.
@@ -97,7 +101,7 @@ func (r *Report) Observe(s jitr.Snapshot) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	previous := r.snap
-	if s.Link != nil && previous.Link == nil {
+	if s.Link != nil && s.Link != previous.Link {
 		r.connects++
 	}
 	e := eventOf(s)
@@ -120,27 +124,29 @@ func (r *Report) NotSaved(err error) {
 }
 
 // Candidate is told by the connection loop; see jitr.Observer. It has a line
-// for each cause, and for the end.
+// for each cause, for its becoming a warning, and for the end.
 func (r *Report) Candidate(n jitr.News) {
 	fields := event.Fields{event.Object: filepath.Join(r.cfg.StateDir, identity.NextCertFile)}
 	if n.Identity != nil {
 		fields[event.Thing], fields[event.CertificateID] = n.Identity.ThingName, n.Identity.CertificateID()
 	}
-	r.mu.Lock()
-	news := n.Cause != r.candidate
-	r.candidate = n.Cause
-	r.mu.Unlock()
+	id := "next-waiting"
 	switch {
 	case n.Replaced != "":
-		fields[event.Value] = n.Replaced
-		r.Emit("next-promoted", fields)
+		id, fields[event.Value] = "next-promoted", n.Replaced
 	case n.Cause == "":
-		fields[event.Why] = words(n.Err, "")
-		r.Emit("next-unusable", fields)
-	case news:
+		id, fields[event.Why] = "next-unusable", words(n.Err, "")
+	default:
 		fields[event.Why], fields[event.Next] = words(n.Err, jitr.PhaseConnack), next(n.Next)
-		r.Emit("next-waiting", fields)
 	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	level := event.ByID(id).LevelAfter(n.For)
+	if id == "next-waiting" && n.Cause == r.candidate.cause && level == r.candidate.level {
+		return
+	}
+	r.candidate.cause, r.candidate.level = n.Cause, level
+	r.emit(id, fields, n.For)
 }
 
 // next says when something is due, since boot.
@@ -153,15 +159,18 @@ func next(due time.Duration) string {
 func (r *Report) Emit(id string, fields event.Fields) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.emit(id, fields, 0)
+}
+
+// emit says an event that has lasted for so long; the lock is held.
+func (r *Report) emit(id string, fields event.Fields, lasted time.Duration) {
 	all := event.Fields{event.Version: r.cfg.Version}
 	if who := r.snap.Identity; who != nil {
 		all[event.Thing], all[event.CertificateID] = who.ThingName, who.CertificateID()
 	}
-	for k, v := range fields {
-		all[k] = v
-	}
+	maps.Copy(all, fields)
 	e := event.ByID(id)
-	r.line(e, e.Level, all, 0, snapshotFields(r.snap.State, r.snap)...)
+	r.line(e, e.LevelAfter(lasted), all, lasted, snapshotFields(r.snap.State, r.snap)...)
 }
 
 // Stopped writes the last status: how this run ended.
@@ -188,27 +197,31 @@ func eventOf(s jitr.Snapshot) event.Event {
 // describe fills the fields of a sentence about s, and says how long what it
 // tells of has lasted.
 func (r *Report) describe(s jitr.Snapshot) (event.Fields, time.Duration) {
-	lasted, attempts := s.Attempts.For, s.Attempts.Count
-	tries := strconv.Itoa(attempts)
-	if s.State == jitr.Online {
-		took := s.Attempts
-		took.For = 0
-		if s.Recovered != nil {
-			took = *s.Recovered
-		}
-		tries, lasted = count(max(took.Count, 1), "attempt"), took.For
-	}
+	lasted := s.Attempts.For
 	f := event.Fields{
 		event.Version:  r.cfg.Version,
 		event.Endpoint: endpoint(s),
 		event.Why:      words(s.Err, s.Attempts.LastPhase),
-		event.Attempt:  tries,
+		event.Attempt:  strconv.Itoa(s.Attempts.Count),
 		event.For:      Span(lasted),
 		event.Object:   r.cfg.StateDir,
 		event.Next:     "now",
 	}
-	if s.State == jitr.WaitingForConfiguration {
+	switch s.State {
+	case jitr.WaitingForConfiguration:
 		f[event.Object] = r.cfg.ConfigFile
+	case jitr.Initializing:
+		f[event.Next] = "on this connection"
+	case jitr.Online:
+		took := s.Attempts
+		if s.Recovered != nil {
+			took = *s.Recovered
+		}
+		f[event.Attempt], f[event.For] = Count(int64(max(took.Count, 1)), "attempt"), Span(took.For)
+		if r.snap.State == jitr.Online { // what it took was said when it came true
+			f[event.Attempt], f[event.For] = r.fields[event.Attempt], r.fields[event.For]
+		}
+	default:
 	}
 	if s.Next > 0 {
 		f[event.Next] = next(s.Next)
@@ -287,7 +300,6 @@ func (r *Report) write(force bool, stop *Stop) {
 	if !force && reflect.DeepEqual(ageless(s), ageless(r.written)) {
 		return
 	}
-	r.written = s
 	var data bytes.Buffer
 	err := s.Encode(&data)
 	if err == nil {
@@ -295,7 +307,9 @@ func (r *Report) write(force bool, stop *Stop) {
 	}
 	if err != nil {
 		r.cfg.Log.Debug("status.json was not written", zap.Error(err))
+		return
 	}
+	r.written = s
 }
 
 // ageless is s without what changes by itself.
@@ -332,6 +346,9 @@ func (r *Report) status(stop *Stop) Status {
 	}
 	if st.Overrides == nil {
 		st.Overrides = []Override{}
+	}
+	if s.Dialled > 0 {
+		st.DialledBootMS = new(s.Dialled.Milliseconds())
 	}
 	if !s.Floor.IsZero() {
 		st.Clock.OK = &s.ClockOK

@@ -28,6 +28,7 @@ type Status struct {
 	Running       bool    `json:"running"`
 	WrittenAt     *Time   `json:"written_at"`
 	WrittenBootMS *int64  `json:"written_boot_ms"` // CLOCK_BOOTTIME at written_at: ages are counted on from it
+	DialledBootMS *int64  `json:"dialled_boot_ms"` // CLOCK_BOOTTIME of the last CONNECT, of whichever run
 	StartedAt     *Time   `json:"started_at"`
 	PID           *int    `json:"pid"`
 	PIDStart      *string `json:"pid_start"` // the process's start time as /proc/PID/stat has it
@@ -181,8 +182,10 @@ const timeFormat = "2006-01-02T15:04:05.000Z"
 
 func (t Time) String() string { return time.Time(t).UTC().Format(timeFormat) }
 
+// MarshalText is String.
 func (t Time) MarshalText() ([]byte, error) { return []byte(t.String()), nil }
 
+// UnmarshalText takes RFC 3339, in any zone and precision.
 func (t *Time) UnmarshalText(text []byte) error {
 	parsed, err := time.Parse(time.RFC3339, string(text))
 	*t = Time(parsed)

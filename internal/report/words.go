@@ -1,6 +1,7 @@
 package report
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -8,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -23,23 +23,28 @@ func words(err error, phase jitr.Phase) string {
 	if err == nil {
 		return ""
 	}
+	if phase == jitr.PhaseIdentity {
+		why, _, _ := strings.Cut(err.Error(), "; ") // what to do is in the event
+		return why
+	}
 	var (
 		dial    *netpath.Error
 		dns     *net.DNSError
 		verify  *tls.CertificateVerificationError
 		invalid x509.CertificateInvalidError
+		name    x509.HostnameError
 		unknown x509.UnknownAuthorityError
 		record  tls.RecordHeaderError
 		errno   syscall.Errno
 	)
 	if alert, ok := netpath.RemoteAlert(err); ok {
-		return fmt.Sprintf("the server answered with TLS alert %d (%s)", alert, tls.AlertError(alert).Error()[len("tls: "):])
+		return alertWords(alert)
 	}
 	switch {
 	case errors.As(err, &dns):
 		switch {
 		case dns.IsNotFound:
-			return "the name service knows no such host"
+			return fmt.Sprintf("the name service knows no host %q", dns.Name)
 		case dns.IsTimeout:
 			return "the name service does not answer"
 		}
@@ -52,14 +57,20 @@ func words(err error, phase jitr.Phase) string {
 				day(c.NotBefore), day(c.NotAfter), time.Now().UTC().Format(time.RFC3339))
 		case errors.As(err, &unknown):
 			return "its certificate is signed by an authority that this gateway does not trust"
+		case errors.As(err, &name):
+			return fmt.Sprintf("its certificate is for %s, so a captive portal or another server answers in the place of %s",
+				certificateNames(name.Certificate), name.Host)
 		}
 		return strings.TrimPrefix(verify.Err.Error(), "x509: ")
 	case errors.As(err, &record):
-		return "the answer is not TLS"
+		return notTLS(record)
 	case errors.Is(err, mqtt.ErrKeepAlive), errors.Is(err, mqtt.ErrFrame):
 		return err.Error()
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return "the server closed the connection " + during(phase)
+	case errors.Is(err, context.DeadlineExceeded) && phase == jitr.PhaseTLS:
+		// The first packets of a handshake are the first large ones.
+		return "TCP connects, but the TLS handshake does not come through: larger packets are lost on the way (an MTU hole), or a firewall looks into TLS"
 	case errors.Is(err, context.DeadlineExceeded):
 		return "no answer in time " + during(phase)
 	case errors.As(err, &errno):
@@ -70,8 +81,9 @@ func words(err error, phase jitr.Phase) string {
 			return "the server reset the connection " + during(phase)
 		case syscall.ETIMEDOUT:
 			return "nothing that was sent is acknowledged any more"
+		default:
+			return errno.Error()
 		}
-		return errno.Error()
 	case errors.As(err, &dial):
 		if timeout := net.Error(nil); errors.As(dial.Err, &timeout) && timeout.Timeout() {
 			return "no answer in time " + during(phase)
@@ -79,6 +91,48 @@ func words(err error, phase jitr.Phase) string {
 		return dial.Err.Error()
 	}
 	return err.Error()
+}
+
+// alertWords names a TLS alert of the server. Where one setting decides, it
+// names that too.
+func alertWords(alert uint8) string {
+	const versionAlert = 70 // protocol_version (RFC 8446, section 6)
+	s := fmt.Sprintf("the server answered with TLS alert %d (%s)", alert, strings.TrimPrefix(tls.AlertError(alert).Error(), "tls: "))
+	if alert == versionAlert {
+		s += ", it speaks no TLS version that cloud.tls_max allows"
+	}
+	return s
+}
+
+// certificateNames are the hosts that a certificate was made for, as many as a
+// sentence holds.
+func certificateNames(c *x509.Certificate) string {
+	const most = 3
+	names := make([]string, 0, most)
+	for _, name := range c.DNSNames {
+		names = append(names, fmt.Sprintf("%.100q", name))
+	}
+	for _, ip := range c.IPAddresses {
+		names = append(names, ip.String())
+	}
+	switch {
+	case len(names) == 0 && c.Subject.CommonName != "": // as a device's own web page has it
+		return fmt.Sprintf("%.100q", c.Subject.CommonName)
+	case len(names) == 0:
+		return "no host"
+	case len(names) > most:
+		return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), len(names)-most)
+	}
+	return strings.Join(names, ", ")
+}
+
+// notTLS shows how the answer begins: "HTTP/" or "SSH-2" say who is there.
+func notTLS(record tls.RecordHeaderError) string {
+	start := bytes.TrimRight(record.RecordHeader[:], "\x00")
+	if len(start) == 0 {
+		return "the answer is not TLS"
+	}
+	return fmt.Sprintf("the answer is not TLS, it begins with %q", start)
 }
 
 // during names the part of an attempt.
@@ -105,7 +159,7 @@ func Span(d time.Duration) string {
 	case d < 10*time.Second:
 		return fmt.Sprintf("%.1f s", d.Seconds())
 	case d < time.Minute:
-		return fmt.Sprintf("%.0f s", d.Seconds())
+		return fmt.Sprintf("%d s", int(d.Seconds()))
 	case d < time.Hour:
 		return fmt.Sprintf("%d min %d s", int(d.Minutes()), int(d.Seconds())%60)
 	case d < 48*time.Hour:
@@ -115,13 +169,10 @@ func Span(d time.Duration) string {
 	}
 }
 
-// count is "1 attempt", "2 attempts".
-func count(n int, noun string) string {
+// Count is "1 attempt", "2 attempts".
+func Count(n int64, noun string) string {
 	if n == 1 {
 		return "1 " + noun
 	}
 	return fmt.Sprintf("%d %ss", n, noun)
 }
-
-// Number is n as text.
-func Number(n int64) string { return strconv.FormatInt(n, 10) }

@@ -22,7 +22,7 @@ func full() File {
 		},
 		Steps:     map[string]int{"link": 3},
 		WaitingMS: 1 << 40, ServerNotBefore: day.Add(-time.Hour),
-		Dropped: 1 << 33, Gaps: 2, DeadLetters: 3,
+		Port443Host: "endpoint", Dropped: 1 << 33, Gaps: 2, DeadLetters: 3,
 	}
 }
 

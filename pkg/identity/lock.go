@@ -7,6 +7,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/jitr-agent/jitr-agent/internal/atomicfile"
 	"github.com/jitr-agent/jitr-agent/internal/filelock"
 )
 
@@ -27,6 +28,9 @@ func lock(ctx context.Context, opts Options) (unlock func(), err error) {
 	l, err := filelock.Wait(patience, path)
 	switch {
 	case err == nil:
+		for _, name := range []string{KeyFile, CertFile, NextKeyFile, NextCertFile} {
+			_ = atomicfile.Sweep(opts.path(name)) // what a killed command left only takes room
+		}
 		return l.Unlock, nil
 	case ctx.Err() != nil:
 		return nil, ctx.Err()

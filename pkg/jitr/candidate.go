@@ -27,6 +27,7 @@ type News struct {
 	Cause    Cause              // why it was not let in
 	Err      error
 	Next     time.Duration // since boot: the next trial
+	For      time.Duration // since the first one
 	Replaced string        // it was proved, and took the place of this certificate
 }
 
@@ -102,7 +103,7 @@ func (l *Loop) candidateFailed(e Evidence) {
 	e.Expired = e.Now.After(c.id.Leaf().NotAfter)
 	v := c.pacer.Failed(e, now)
 	c.due = now + v.Wait
-	l.cfg.Observer.Candidate(News{Identity: c.id, Cause: v.Cause, Err: e.Err, Next: c.due})
+	l.cfg.Observer.Candidate(News{Identity: c.id, Cause: v.Cause, Err: e.Err, Next: c.due, For: v.For})
 }
 
 // proved makes the candidate whose session runs the identity: it was accepted.

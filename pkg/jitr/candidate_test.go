@@ -25,7 +25,7 @@ func (o *takeover) accept(s *serverConn) {
 	o.present = s
 	o.mu.Unlock()
 	if last != nil {
-		(&packets.Disconnect{ReasonCode: 0x8E}).WriteTo(last)
+		last.send(&packets.Disconnect{ReasonCode: 0x8E})
 		last.Close()
 	}
 	s.accept()
@@ -59,7 +59,7 @@ func TestCandidateIsProvedThenPromoted(t *testing.T) {
 				return
 			}
 			server.accept(s)
-			s.answer(0)
+			s.answer()
 		})
 		g := run(t, c, dir)
 		elapse(time.Minute)
@@ -106,7 +106,7 @@ func TestCandidateThatIsCutIsWithdrawn(t *testing.T) {
 			}
 			server.accept(s)
 			if s.certificateID() == old {
-				s.answer(0)
+				s.answer()
 			}
 		})
 		g := run(t, c, dir)

@@ -52,6 +52,7 @@ func Classify(e Evidence) Cause {
 		switch cause {
 		case Pending, ServerClosed, NotAuthorized, ClientCertRefused:
 			return CertExpired
+		default:
 		}
 	}
 	if cause == ServerClosed && e.Phase == PhaseConnack &&
@@ -95,6 +96,7 @@ func classify(e Evidence) Cause {
 		return Proxy
 	case PhaseTLS:
 		return handshakeCause(e.Err, e.Now)
+	default:
 	}
 	if timedOut(e.Err) {
 		return Network

@@ -19,12 +19,12 @@ import (
 	"github.com/jitr-agent/jitr-agent/pkg/mqtt"
 )
 
-// tlsAlert is a server's alert as crypto/tls reports it.
-type tlsAlert uint8
+// alertError is a server's alert as crypto/tls reports it.
+type alertError uint8
 
-func (a tlsAlert) Error() string { return tls.AlertError(a).Error() }
+func (a alertError) Error() string { return tls.AlertError(a).Error() }
 
-func alert(n uint8) error { return &net.OpError{Op: "remote error", Err: tlsAlert(n)} }
+func alert(n uint8) error { return &net.OpError{Op: "remote error", Err: alertError(n)} }
 
 func reset() error {
 	return &net.OpError{Op: "read", Err: os.NewSyscallError("read", syscall.ECONNRESET)}

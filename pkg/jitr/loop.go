@@ -108,9 +108,8 @@ type Loop struct {
 	identErr    error
 	certificate string // the certificateId that was loaded last
 
-	ladder  netpath.Ladder
-	dialled time.Duration // the last CONNECT
-	saved   time.Duration // the last write of state.json
+	ladder netpath.Ladder
+	saved  time.Duration // the last write of state.json
 
 	due       time.Duration // the next attempt with the present identity
 	candidate candidate
@@ -126,11 +125,10 @@ func New(cfg Config) *Loop {
 	l.pacer = NewPacer(Memory{Steps: stored.Steps, Waiting: time.Duration(stored.WaitingMS) * time.Millisecond}, now, nil)
 	l.initPace = NewPacer(Memory{}, now, nil)
 	l.pulse.Beat(now)
-	l.dialled = cfg.NotBefore - minGap
 	if host := stored.Port443Host; host != "" && host == cfg.Endpoint().Host {
 		l.ladder.Remember(now)
 	}
-	l.snap = Snapshot{State: Starting, Since: now, SinceAt: time.Now()}
+	l.snap = Snapshot{State: Starting, Since: now, SinceAt: time.Now(), Dialled: cfg.NotBefore - minGap}
 	return l
 }
 
@@ -303,7 +301,7 @@ func (l *Loop) chooseRung() {
 
 // gap waits until another CONNECT may be sent.
 func (l *Loop) gap(ctx context.Context) {
-	timer := time.NewTimer(l.dialled + minGap - l.cfg.Boot())
+	timer := time.NewTimer(l.snap.Dialled + minGap - l.cfg.Boot())
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():
@@ -340,7 +338,10 @@ func (l *Loop) open(ctx context.Context, id *identity.Identity) (*mqtt.Session, 
 	}
 	l.raiseFloor(conn.ServerNotBefore)
 
-	l.dialled = l.cfg.Boot()
+	// The observer writes it down first: whoever is killed now is started again,
+	// and must keep its distance from this CONNECT.
+	l.snap.Dialled = l.cfg.Boot()
+	l.cfg.Observer.Observe(l.snap)
 	session, err := mqtt.Connect(ctx, conn, mqtt.Config{
 		ClientID: id.ThingName, KeepAlive: endpoint.KeepAlive, Stall: endpoint.Stall, OnMessage: l.cfg.OnMessage,
 	})
@@ -355,6 +356,7 @@ func (l *Loop) open(ctx context.Context, id *identity.Identity) (*mqtt.Session, 
 
 // stay serves a session to its end, and those that take its place.
 func (l *Loop) stay(ctx context.Context, session *mqtt.Session, link *Link) {
+	l.snap.Attempts.For = l.pacer.Memory(link.Connected).Waiting // what it took to get in
 	for {
 		l.snap.Link = link
 		end := l.serve(ctx, session)

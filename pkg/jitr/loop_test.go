@@ -84,7 +84,7 @@ func (c *cloud) Dial(ctx context.Context, target netpath.Target) (*netpath.Conn,
 	c.work.Go(func() {
 		defer far.Close()
 		conn := tls.Server(far, &tls.Config{Certificates: []tls.Certificate{c.server}, ClientAuth: tls.RequireAnyClientCert})
-		if conn.Handshake() != nil {
+		if conn.HandshakeContext(c.t.Context()) != nil {
 			return
 		}
 		if n := len(conn.ConnectionState().PeerCertificates); n != 2 {
@@ -114,12 +114,13 @@ func (c *cloud) Dial(ctx context.Context, target netpath.Target) (*netpath.Conn,
 	return &netpath.Conn{Conn: conn, Port: port}, nil
 }
 
-func (c *serverConn) accept() {
-	(&packets.Connack{Properties: &packets.Properties{}}).WriteTo(c)
-}
+// send sends a packet; a client that has gone is no concern of a server's.
+func (c *serverConn) send(p io.WriterTo) { _, _ = p.WriteTo(c) }
 
-// answer acknowledges publishes with code until the connection ends.
-func (c *serverConn) answer(code byte) {
+func (c *serverConn) accept() { c.send(&packets.Connack{Properties: &packets.Properties{}}) }
+
+// answer acknowledges publishes until the connection ends.
+func (c *serverConn) answer() {
 	for {
 		p, err := packets.ReadPacket(c)
 		if err != nil {
@@ -132,9 +133,9 @@ func (c *serverConn) answer(code byte) {
 				c.cloud.inits++
 				c.cloud.mu.Unlock()
 			}
-			(&packets.Puback{PacketID: m.PacketID, ReasonCode: code, Properties: &packets.Properties{}}).WriteTo(c)
+			c.send(&packets.Puback{PacketID: m.PacketID, Properties: &packets.Properties{}})
 		case *packets.Pingreq:
-			packets.NewControlPacket(packets.PINGRESP).WriteTo(c)
+			c.send(packets.NewControlPacket(packets.PINGRESP))
 		case *packets.Disconnect:
 			return
 		}
@@ -321,7 +322,7 @@ func TestFirstConnect(t *testing.T) {
 				return // closes without a CONNACK
 			}
 			s.accept()
-			s.answer(0)
+			s.answer()
 		})
 		g := run(t, c, dir)
 		elapse(time.Minute)
@@ -417,12 +418,12 @@ func TestInitDenied(t *testing.T) {
 					s.cloud.mu.Lock()
 					s.cloud.inits++
 					s.cloud.mu.Unlock()
-					(&packets.Puback{PacketID: m.PacketID, ReasonCode: code, Properties: &packets.Properties{}}).WriteTo(s)
+					s.send(&packets.Puback{PacketID: m.PacketID, ReasonCode: code, Properties: &packets.Properties{}})
 				case *packets.Pingreq:
-					packets.NewControlPacket(packets.PINGRESP).WriteTo(s)
+					s.send(packets.NewControlPacket(packets.PINGRESP))
 				}
 			}
-			s.answer(0)
+			s.answer()
 		})
 		g := run(t, c, dir)
 		elapse(time.Minute)
@@ -458,7 +459,7 @@ func TestCutInMidSession(t *testing.T) {
 				cut := time.AfterFunc(time.Hour, func() { s.Close() })
 				defer cut.Stop()
 			}
-			s.answer(0)
+			s.answer()
 		})
 		g := run(t, c, stateDir(t))
 		elapse(time.Hour + 30*time.Second)
@@ -483,7 +484,7 @@ func TestLongSessionIsAcceptance(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCloud(t, func(_ int, s *serverConn) {
 			s.accept()
-			io.Copy(io.Discard, s)
+			_, _ = io.Copy(io.Discard, s)
 		})
 		g := run(t, c, stateDir(t))
 		elapse(29 * time.Second)
@@ -532,7 +533,7 @@ func TestDeadLink(t *testing.T) {
 func TestNewIdentityIsNoticed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		full, dir := stateDir(t), t.TempDir()
-		c := newCloud(t, func(_ int, s *serverConn) { s.accept(); s.answer(0) })
+		c := newCloud(t, func(_ int, s *serverConn) { s.accept(); s.answer() })
 		g := run(t, c, dir)
 		elapse(time.Minute)
 		if s := g.last(); s.State != WaitingForIdentity || s.Cause != NoKey {
@@ -564,7 +565,7 @@ func TestClockBelowTheFloor(t *testing.T) {
 		if err := store.Save(); err != nil {
 			t.Fatal(err)
 		}
-		c := newCloud(t, func(_ int, s *serverConn) { s.accept(); s.answer(0) })
+		c := newCloud(t, func(_ int, s *serverConn) { s.accept(); s.answer() })
 		g := run(t, c, dir)
 		elapse(59 * time.Minute)
 		if s := g.last(); s.State != WaitingForClock || s.ClockOK {
@@ -669,7 +670,7 @@ func TestPort443WhereTheOtherIsBlocked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := stateDir(t)
 		blocked := 0
-		c := newCloud(t, func(_ int, s *serverConn) { s.accept(); s.answer(0) })
+		c := newCloud(t, func(_ int, s *serverConn) { s.accept(); s.answer() })
 		c.dial = func(_ int, target netpath.Target) error {
 			if target.Port443 {
 				return nil

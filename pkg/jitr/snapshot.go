@@ -22,6 +22,10 @@ type Snapshot struct {
 	// step of the schedule and has no jitter in it.
 	Next, Step time.Duration
 
+	// Dialled is when the last CONNECT was sent, since boot, also one of an
+	// earlier run. Not above 0: none since boot.
+	Dialled time.Duration
+
 	Attempts  Attempts
 	Recovered *Attempts // in the first snapshot after a success: what it took
 

@@ -11,6 +11,7 @@ package jitr
 // State is what the agent is doing, as people and programs see it.
 type State string
 
+// The states.
 const (
 	Starting                State = "starting"
 	WaitingForConfiguration State = "waiting-for-configuration"
@@ -27,6 +28,7 @@ const (
 // Cause is why the agent is not online. The empty cause is none.
 type Cause string
 
+// The causes, in the order of the states that they lead to.
 const (
 	NoKey         Cause = "no-key"
 	NoCertificate Cause = "no-certificate"
@@ -62,6 +64,7 @@ const (
 // Phase is how far an attempt got.
 type Phase string
 
+// The phases, in their order.
 const (
 	PhaseClock    Phase = "clock"
 	PhaseIdentity Phase = "identity"
@@ -86,9 +89,10 @@ func StateFor(cause Cause, accepted bool) State {
 		return PendingActivation
 	case NotAuthorized, ClientCertRefused, CertExpired:
 		return Rejected
+	default:
+		if accepted {
+			return Offline
+		}
+		return Connecting
 	}
-	if accepted {
-		return Offline
-	}
-	return Connecting
 }

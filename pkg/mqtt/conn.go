@@ -48,14 +48,14 @@ func (c *conn) Unlock() {
 	if err != nil {
 		c.broken = err
 		c.fail(err)
-		c.Conn.Close()
+		c.Close()
 	}
 }
 
 // hurry shortens what a write may take from now on, the one under way too.
 func (c *conn) hurry(limit time.Duration) {
 	c.stall.Store(int64(limit))
-	c.SetWriteDeadline(time.Now().Add(limit)) // fails only on a closed connection
+	_ = c.SetWriteDeadline(time.Now().Add(limit)) // fails only on a closed connection
 }
 
 // Write keeps p until Unlock; paho holds the lock. It fails where an earlier
@@ -72,7 +72,7 @@ func (c *conn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	if bad := c.guard.check(p[:n]); bad != nil {
 		c.fail(bad)
-		c.Conn.Close()
+		c.Close()
 		return 0, bad
 	}
 	if err != nil {

@@ -5,7 +5,7 @@ import (
 	"fmt"
 )
 
-// Reasons for the end of a session, besides *Disconnect and what the network
+// Reasons for the end of a session, besides *Disconnected and what the network
 // says (io.EOF, ECONNRESET, a timeout).
 var (
 	// ErrKeepAlive: the server did not answer a PINGREQ within the keep-alive
@@ -22,7 +22,7 @@ var (
 )
 
 // Refused is a CONNACK with a reason code of 0x80 or above.
-type Refused struct {
+type Refused struct { //nolint:errname // errors.As reads well with the name of what happened
 	Code   byte
 	Reason string // the server's Reason String, often empty
 }
@@ -30,7 +30,7 @@ type Refused struct {
 func (e *Refused) Error() string { return described("CONNACK", e.Code, e.Reason) }
 
 // Disconnected is a DISCONNECT that the server sent.
-type Disconnected struct {
+type Disconnected struct { //nolint:errname // errors.As reads well with the name of what happened
 	Code   byte
 	Reason string // the server's Reason String, often empty
 }

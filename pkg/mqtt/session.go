@@ -224,6 +224,6 @@ func (s *Session) Subscribe(ctx context.Context, filters []string) ([]byte, erro
 func (s *Session) Close() {
 	s.conn.fail(ErrClosed)
 	s.conn.hurry(farewell)
-	s.client.Disconnect(&paho.Disconnect{}) // its error says that the link is dead
+	_ = s.client.Disconnect(&paho.Disconnect{}) // its error says that the link is dead
 	<-s.done
 }

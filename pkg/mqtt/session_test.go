@@ -41,6 +41,9 @@ func (b *broker) write(p interface {
 	}
 }
 
+// raw writes what no packet can be.
+func (b *broker) raw(p ...byte) { _, _ = b.conn.Write(p) }
+
 func (b *broker) accept(receiveMaximum uint16) {
 	b.read()
 	b.write(&packets.Connack{Properties: &packets.Properties{ReceiveMaximum: &receiveMaximum}})
@@ -123,11 +126,11 @@ func TestConnectErrors(t *testing.T) {
 			func(err error) bool { return errors.Is(err, ErrFrame) },
 		},
 		"a frame of 256 MB": {
-			func(b *broker) { b.read(); b.conn.Write([]byte{0x20, 0xff, 0xff, 0xff, 0x7f}) },
+			func(b *broker) { b.read(); b.raw(0x20, 0xff, 0xff, 0xff, 0x7f) },
 			func(err error) bool { return errors.Is(err, ErrFrame) },
 		},
 		"a length of five bytes": {
-			func(b *broker) { b.read(); b.conn.Write([]byte{0x20, 0xff, 0xff, 0xff, 0xff, 0x0f}) },
+			func(b *broker) { b.read(); b.raw(0x20, 0xff, 0xff, 0xff, 0xff, 0x0f) },
 			func(err error) bool { return errors.Is(err, ErrFrame) },
 		},
 	}
@@ -159,11 +162,11 @@ func TestSessionEnds(t *testing.T) {
 			func(err error) bool { return errors.Is(err, io.EOF) },
 		},
 		"malformed PUBACK": {
-			func(b *broker) { b.conn.Write([]byte{0x40, 0x01, 0x00}) },
+			func(b *broker) { b.raw(0x40, 0x01, 0x00) },
 			func(err error) bool { return errors.Is(err, ErrFrame) },
 		},
 		"pings unanswered": {
-			func(b *broker) { io.Copy(io.Discard, b.conn) },
+			func(b *broker) { _, _ = io.Copy(io.Discard, b.conn) },
 			func(err error) bool { return errors.Is(err, ErrKeepAlive) },
 		},
 	}
@@ -368,7 +371,7 @@ func TestNoLeak(t *testing.T) {
 		for range 20 {
 			for _, script := range scripts {
 				if s, err := open(t, Config{KeepAlive: 30 * time.Second}, script); err == nil {
-					s.Err()
+					_ = s.Err() // it waits for the end
 				}
 			}
 		}

@@ -48,6 +48,7 @@ type ReporterOptions struct {
 // concurrent use; Run is called once.
 type Reporter struct {
 	opts     ReporterOptions
+	sources  atomic.Pointer[[]Source]
 	interval atomic.Int64
 	changed  chan struct{}     // the interval is another; holds one
 	trouble  map[string]string // the failure of each source that was told last; Run's
@@ -63,8 +64,12 @@ func NewReporter(opts ReporterOptions) *Reporter {
 	}
 	r := &Reporter{opts: opts, changed: make(chan struct{}, 1), trouble: map[string]string{}}
 	r.interval.Store(int64(opts.Interval))
+	r.sources.Store(&opts.Sources)
 	return r
 }
+
+// SetSources changes what is measured, from the next time on.
+func (r *Reporter) SetSources(sources []Source) { r.sources.Store(&sources) }
 
 // Interval is the interval in effect.
 func (r *Reporter) Interval() time.Duration { return time.Duration(r.interval.Load()) }
@@ -113,7 +118,7 @@ func (r *Reporter) untilNext(last time.Time) time.Duration {
 // report measures and publishes each source, and tells what changed in its
 // trouble.
 func (r *Reporter) report(ctx context.Context) {
-	for _, s := range r.opts.Sources {
+	for _, s := range *r.sources.Load() {
 		err := r.one(ctx, s)
 		if ctx.Err() != nil {
 			return // what failed now failed because we stop
