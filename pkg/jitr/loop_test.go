@@ -24,6 +24,7 @@ import (
 
 	"github.com/eclipse/paho.golang/packets"
 
+	"github.com/jitr-agent/jitr-agent/internal/atomicfile"
 	"github.com/jitr-agent/jitr-agent/internal/certs"
 	"github.com/jitr-agent/jitr-agent/internal/netpath"
 	"github.com/jitr-agent/jitr-agent/internal/state"
@@ -280,7 +281,7 @@ func enrol(t *testing.T, dir, name string) {
 		for _, b := range blocks {
 			data = append(data, pem.EncodeToMemory(b)...)
 		}
-		if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
+		if err := atomicfile.Write(filepath.Join(dir, name), data, 0o600); err != nil { // the loop may look just now
 			t.Fatal(err)
 		}
 	}

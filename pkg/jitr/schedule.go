@@ -33,6 +33,8 @@ type row struct {
 // resume is the row of a fleet that comes back; the Pacer knows it by name.
 const resume = "resume"
 
+//go:generate go test -run ^TestSchedulePage$ -update .
+
 // schedules is searched from the top; the first row that fits is taken. The
 // rows with long stand above those without.
 var schedules = []row{
