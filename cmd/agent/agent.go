@@ -267,5 +267,5 @@ func earliestDial(dir string) time.Duration {
 	if err != nil || last.BootID == nil || *last.BootID != clock.BootID() || last.DialledBootMS == nil {
 		return 0
 	}
-	return time.Duration(*last.DialledBootMS+1)*time.Millisecond + time.Second // +1: it was rounded down
+	return time.Duration(*last.DialledBootMS+1)*time.Millisecond + jitr.MinGap // +1: it was rounded down
 }

@@ -61,8 +61,8 @@ func TestEarliestDial(t *testing.T) {
 		status report.Status
 		want   time.Duration
 	}{
-		"300 ms ago":   {dialled(300*time.Millisecond, clock.BootID()), boot + 700*time.Millisecond},
-		"an hour ago":  {dialled(time.Hour, clock.BootID()), boot - time.Hour + time.Second},
+		"300 ms ago":   {dialled(300*time.Millisecond, clock.BootID()), boot + 800*time.Millisecond},
+		"an hour ago":  {dialled(time.Hour, clock.BootID()), boot - time.Hour + 1100*time.Millisecond},
 		"never":        {never, 0},
 		"another boot": {dialled(0, "another"), 0},
 	} {

@@ -43,7 +43,7 @@ func (l *Loop) chooseRung() {
 
 // gap waits until another CONNECT may be sent.
 func (l *Loop) gap(ctx context.Context) {
-	timer := time.NewTimer(l.snap.Dialled + minGap - l.cfg.Boot())
+	timer := time.NewTimer(l.snap.Dialled + MinGap - l.cfg.Boot())
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():

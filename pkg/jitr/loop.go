@@ -126,7 +126,7 @@ func New(cfg Config) *Loop {
 	if host := stored.Port443Host; host != "" && host == cfg.Endpoint().Host {
 		l.ladder.Remember(now)
 	}
-	l.snap = Snapshot{State: Starting, Since: now, SinceAt: time.Now(), Dialled: cfg.NotBefore - minGap}
+	l.snap = Snapshot{State: Starting, Since: now, SinceAt: time.Now(), Dialled: cfg.NotBefore - MinGap}
 	return l
 }
 
