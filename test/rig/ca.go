@@ -32,8 +32,20 @@ func NewCA(t testing.TB) *CA {
 // its chain.
 func (ca *CA) Sign(t testing.TB, csr string) (cert string) {
 	t.Helper()
+	return ca.sign(t, csr)
+}
+
+// Renew is Sign for a request that was signed before, and gives a new
+// certificate.
+func (ca *CA) Renew(t testing.TB, csr string) (cert string) {
+	t.Helper()
+	return ca.sign(t, csr, "--renew")
+}
+
+func (ca *CA) sign(t testing.TB, csr string, flags ...string) (cert string) {
+	t.Helper()
 	cert = csr + ".crt"
-	MustRun(t, Bin(t, "jitrctl"), "ca", "sign", "--dir", ca.Dir, csr, "--out", cert)
+	MustRun(t, Bin(t, "jitrctl"), append([]string{"ca", "sign", "--dir", ca.Dir, csr, "--out", cert}, flags...)...)
 	return cert
 }
 
