@@ -51,6 +51,8 @@ type Config struct {
 type Report struct {
 	cfg     Config
 	started time.Time
+	process string // which process we are, see processStart
+	bootID  string
 	pulse   clock.Pulse
 
 	mu       sync.Mutex
@@ -71,7 +73,7 @@ type Report struct {
 
 // New makes a report.
 func New(cfg Config) *Report {
-	r := &Report{cfg: cfg, started: time.Now()}
+	r := &Report{cfg: cfg, started: time.Now(), process: processStart(os.Getpid()), bootID: clock.BootID()}
 	r.pulse.Beat(clock.Boot())
 	return r
 }
@@ -329,7 +331,7 @@ func (r *Report) status(stop *Stop) Status {
 	st := Status{
 		Schema: Schema, Running: stop == nil, Stopped: stop,
 		WrittenAt: At(now), WrittenBootMS: new(boot.Milliseconds()), StartedAt: At(r.started),
-		PID: &pid, PIDStart: text(processStart(pid)), BootID: text(clock.BootID()), Version: text(r.cfg.Version),
+		PID: &pid, PIDStart: text(r.process), BootID: text(r.bootID), Version: text(r.cfg.Version),
 		State: text(s.State), StateSinceAt: At(s.SinceAt), StateForMS: new((boot - s.Since).Milliseconds()),
 		Cause: text(s.Cause), Event: text(r.current.ID),
 		Message: text(r.current.Message(r.fields)), Remedy: text(r.current.Todo(r.fields, r.lasted)),
