@@ -410,6 +410,7 @@ func (l *Loop) sleep(ctx context.Context) {
 		case <-l.wake:
 			timer.Stop()
 			l.due, l.candidate.due = 0, 0
+			l.loaded = l.cfg.Boot() - reloadAfter // an identity that did not load too
 			return
 		case <-l.linkUp:
 			timer.Stop()

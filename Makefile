@@ -1,0 +1,99 @@
+# What a person runs here. CONTRIBUTING.md says when; `make` alone lists them.
+
+SHELL       := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS   += --no-print-directory
+
+# The stamp of a build: internal/version. The time is the commit's, not the
+# clock's, so that the same commit gives the same bytes; packagers set
+# SOURCE_DATE_EPOCH. Outside a git tree the stamp says devel.
+VERSION           ?= $(shell git describe --tags --always --dirty 2>/dev/null)
+COMMIT            ?= $(shell git rev-parse --short=12 HEAD 2>/dev/null)
+SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null)
+
+stamp    := github.com/jitr-agent/jitr-agent/internal/version
+ldflags  := -s -w -X $(stamp).number=$(VERSION) -X $(stamp).commit=$(COMMIT) -X $(stamp).epoch=$(SOURCE_DATE_EPOCH)
+go_build := CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "$(ldflags)"
+
+# directory in cmd/ : name of the binary. GOOS is always linux; GOARCH and
+# GOARM given to make reach the go command through the environment.
+binaries := agent:jitr-agent jitrctl:jitrctl activator:jitr-activator iotcore-sim:iotcore-sim
+export GOOS := linux
+
+# The agent's targets, GOARCH or GOARCH/GOARM. The budget is 9 MB, in decimal.
+targets     := arm64 arm/7 arm/6 amd64 riscv64
+agent_limit := 9000000
+
+.PHONY: help build cross demo test lint bench fuzz mutants sim install packages clean
+
+help: ## list the targets
+	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+
+build: ## the programs, static, into bin/ (GOARCH=, GOARM=)
+	@mkdir -p bin
+	@for pair in $(binaries); do \
+		dir=cmd/$${pair%%:*} name=$${pair##*:}; \
+		[[ -f $$dir/main.go ]] || continue; \
+		$(go_build) -o "bin/$$name" "./$$dir"; \
+		echo "built bin/$$name"; \
+	done
+
+cross: ## the agent for every target, with its size
+	@mkdir -p build/cross
+	@for target in $(targets); do \
+		arch=$${target%%/*} arm=; [[ $$target != */* ]] || arm=$${target##*/}; \
+		file=build/cross/jitr-agent-linux-$$arch$${arm:+v$$arm}; \
+		GOARCH=$$arch GOARM=$$arm $(go_build) -o "$$file" ./cmd/agent; \
+		size=$$(stat -c %s "$$file"); \
+		printf '%-44s %9d bytes\n' "$$file" "$$size"; \
+		if (( size > $(agent_limit) )); then echo "cross: $$file is over the budget of $(agent_limit) bytes" >&2; exit 1; fi; \
+	done
+
+demo: build ## the whole first connect on this machine (ACTIVATE=never: see it stay pending)
+	@tools/need mosquitto-clients openssl
+	@tools/need swtpm || echo "demo: there is no software TPM, so the device key will be a file"
+	@mkdir -p build
+	@go build -o build/demo-runner ./test/demo
+	@ACTIVATE=$(ACTIVATE) build/demo-runner
+
+test: ## everything that must pass, each part with its time
+	@test/run
+
+lint: ## golangci-lint by .golangci.yml, shellcheck
+	@tools/need shellcheck
+	go tool -modfile=tools/go.mod golangci-lint run ./...
+	shellcheck $$(tools/scripts)
+
+bench: ## all benchmarks
+	@if grep -rqsE --include='*_test.go' '^func Benchmark' cmd internal pkg test; \
+	then go test -run '^$$' -bench . -benchmem ./...; \
+	else echo 'bench: there is no benchmark yet'; fi
+
+fuzz: ## each fuzz target for FUZZTIME=10s
+	@test/fuzz
+
+mutants: ## removes one guard at a time; the test that it names must fail
+	@test/mutants/run
+
+sim: ## fleets on virtual time through the agent's schedules; writes docs/first-connect.md
+	@go run ./test/sim -docs docs
+
+PREFIX ?= /usr
+
+install: build ## what packaging/files lists, under DESTDIR= and PREFIX=
+	@packaging/install bin "$(DESTDIR)/" "$(PREFIX)"
+
+# As dpkg names the architectures.
+debs := amd64 arm64 armhf
+dist := dist
+
+packages: ## the gateway's Debian packages, into dist/
+	@for arch in $(debs); do \
+		program=build/deb/$(VERSION)/$$arch/jitr-agent; \
+		GOARCH=$${arch/armhf/arm} GOARM=7 $(go_build) -o "$$program" ./cmd/agent; \
+		SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) packaging/deb "$$arch" "$$program" "$(VERSION)" "$(dist)"; \
+	done
+
+clean: ## remove what make made
+	rm -rf bin build dist
