@@ -56,8 +56,8 @@ var table = []Event{
 	{
 		ID: "key-corrupt", MessageID: "242fad12b22a46bcabaf1e45e5cb21f6", Level: Error,
 		Sentence: "The device key in {object} cannot be read: {why}",
-		Meaning:  "The key file is damaged. Without its key the gateway cannot prove who it is.",
-		Remedy:   "restore device.key from a backup, or move it away and enrol this gateway anew: jitr-agent csr",
+		Meaning:  "The key file is damaged, or a later version of jitr-agent made it. Without its key the gateway cannot prove who it is.",
+		Remedy:   "restore device.key from a backup (if its format is newer, install that jitr-agent again), or move it away and enrol this gateway anew: jitr-agent csr",
 	},
 	{
 		ID: "tpm-absent", MessageID: "ff325c60126641ffb0f596d177a39ec0", Level: Warning,
@@ -73,9 +73,9 @@ var table = []Event{
 	},
 	{
 		ID: "tpm-changed", MessageID: "f04f4a8c2eaf4352bd9c0f47315c47b5", Level: Error,
-		Sentence: "The TPM is not the one that made the device key, or it was cleared: {why}",
-		Meaning:  "A TPM that was cleared or replaced cannot use keys made before. That key is gone.",
-		Remedy:   "move device.key and device.crt in {object} away and enrol this gateway anew: jitr-agent csr",
+		Sentence: "The TPM does not take the device key any more: {why}",
+		Meaning:  "A TPM that was cleared or replaced cannot use keys made before. One whose PCRs have changed does not give out a key that was sealed to them.",
+		Remedy:   "put the TPM, or the firmware and system, back that were there before; else move device.key and device.crt in {object} away and enrol this gateway anew: jitr-agent csr",
 	},
 	{
 		ID: "tpm-locked", MessageID: "62ed097e758649a49cfe248293bc6914", Level: Warning,
@@ -216,7 +216,7 @@ var table = []Event{
 	},
 	{
 		ID: "file-key", MessageID: "a14b80629bc7425f9d35e425a4e6d828", Level: Warning,
-		Sentence: "The device key is a file: there is no sign of a TPM on this gateway",
+		Sentence: "The device key {object} is a file that can be copied: {why}",
 		Meaning:  "Who copies the SD card copies the gateway's identity.",
 		Remedy:   "fit a TPM before enrolling where that matters",
 	},
@@ -225,6 +225,24 @@ var table = []Event{
 		Sentence: "{object} can be read by others: {why}",
 		Meaning:  "A private key must be readable by its owner only.",
 		Remedy:   "run: chmod 600 {object}",
+	},
+	{
+		ID: "key-can-lock", MessageID: "712937816336425f922277c546bc820f", Level: Warning,
+		Sentence: "The TPM may lock the device key {object} after some power cuts: {why}",
+		Meaning:  "Without noDA each power cut counts as a failed guess of the key's password. After some of them the TPM refuses the key until it has recovered.",
+		Remedy:   "set device.key and device.crt aside and enrol this gateway anew: jitr-agent csr",
+	},
+	{
+		ID: "key-copied", MessageID: "8e1903e89b184b569a7472c6c5131b74", Level: Warning,
+		Sentence: "The device key {object} comes from another board: {why}",
+		Meaning:  "A key that is a file names the board it was made on. It came here with a copied SD card, or the board was replaced. Two gateways with one key throw each other out.",
+		Remedy:   "if the card was copied, set device.key and device.crt aside and enrol this gateway anew: jitr-agent csr; if the board was replaced, write its serial number into the first line of {object}",
+	},
+	{
+		ID: "state-dir-volatile", MessageID: "06701de763104f1c90487edbded76a27", Level: Warning,
+		Sentence: "What is written to {object} is lost at the next restart: {why}",
+		Meaning:  "The state directory lies in memory, as with the overlay file system of raspi-config. Certificates that are imported and messages that are buffered do not last.",
+		Remedy:   "mount a file system there that lasts, or switch the overlay off: raspi-config",
 	},
 	{
 		ID: "setting-overridden", MessageID: "00a60401311946f5bf290f697985ac29", Level: Info,

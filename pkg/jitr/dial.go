@@ -41,9 +41,10 @@ func (l *Loop) chooseRung() {
 	e.Port443 = l.ladder.Port443(l.cfg.Boot())
 }
 
-// gap waits until another CONNECT may be sent.
+// gap waits until another CONNECT may be sent, and another handshake made:
+// somebody who sends SIGUSR1 in a loop is no reason to hammer the server.
 func (l *Loop) gap(ctx context.Context) {
-	timer := time.NewTimer(l.snap.Dialled + MinGap - l.cfg.Boot())
+	timer := time.NewTimer(max(l.snap.Dialled, l.began) + MinGap - l.cfg.Boot())
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():
@@ -54,6 +55,7 @@ func (l *Loop) gap(ctx context.Context) {
 // open dials and sends the CONNECT. Without a session it says what it met; when
 // ctx has ended it gives neither.
 func (l *Loop) open(ctx context.Context, id *identity.Identity) (*mqtt.Session, *Link, Evidence) {
+	l.began = l.cfg.Boot()
 	endpoint := l.snap.Endpoint
 	failed := func(phase Phase, err error) (*mqtt.Session, *Link, Evidence) {
 		return nil, nil, Evidence{Phase: phase, Err: err}

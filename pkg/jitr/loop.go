@@ -107,6 +107,7 @@ type Loop struct {
 	certificate string // the certificateId that was loaded last
 
 	ladder netpath.Ladder
+	began  time.Duration // the last dial
 	saved  time.Duration // the last write of state.json
 
 	due       time.Duration // the next attempt with the present identity
@@ -123,6 +124,7 @@ func New(cfg Config) *Loop {
 	l.pacer = NewPacer(Memory{Steps: stored.Steps, Waiting: time.Duration(stored.WaitingMS) * time.Millisecond}, now, nil)
 	l.initPace = NewPacer(Memory{}, now, nil)
 	l.pulse.Beat(now)
+	l.began = now - MinGap
 	if host := stored.Port443Host; host != "" && host == cfg.Endpoint().Host {
 		l.ladder.Remember(now)
 	}

@@ -38,15 +38,18 @@ func (l *Loop) serve(ctx context.Context, session *mqtt.Session) ended {
 		code byte
 		err  error
 	}
-	acks := make(chan ack)
+	var (
+		acks  = make(chan ack, 1)
+		asked bool // an init waits for its PUBACK
+	)
 	sendInit := func() {
 		message := l.cfg.Init(id)
+		asked = true
 		work.Go(func() {
-			code, err := session.Publish(inner, message)
-			select {
-			case acks <- ack{code, err}:
-			case <-inner.Done():
-			}
+			// Not inner: its end must not hide a PUBACK that came. The session's
+			// end, for which serve always cares, is enough.
+			code, err := session.Publish(context.WithoutCancel(ctx), message)
+			acks <- ack{code, err}
 		})
 	}
 	again := time.NewTimer(0)
@@ -67,6 +70,35 @@ func (l *Loop) serve(ctx context.Context, session *mqtt.Session) ended {
 	candidate := time.NewTimer(0)
 	defer candidate.Stop()
 
+	acked := func(a ack) {
+		asked = false
+		switch {
+		case a.err != nil: // the session is ending
+			return
+		case a.code < 0x80:
+			l.accepted(func(h *state.History) { h.InitAt = time.Now() })
+			l.initPace.Forget()
+			l.succeeded()
+			l.save() // before all else: who is killed before it sends the init again
+			l.proved(ctx)
+			l.enter(Online, "", nil)
+		default:
+			again.Reset(l.initPace.Failed(Evidence{Phase: PhaseSession, Err: &mqtt.Refused{Code: 0x87}, Accepted: true}, l.cfg.Boot()).Wait)
+			l.accepted(nil)
+			l.proved(ctx)
+			l.enter(Initializing, initCause(a.code), fmt.Errorf("PUBACK 0x%02X (%s) to the init message", a.code, mqtt.CodeName(a.code)))
+		}
+		l.save()
+		startServing()
+	}
+	// A PUBACK may come together with the end; forgotten, the init would be sent
+	// twice. Where a candidate took over, nobody asks for this init any more.
+	defer func() {
+		if asked && l.snap.Identity == id {
+			acked(<-acks)
+		}
+	}()
+
 	for {
 		l.pulse.Beat(l.cfg.Boot())
 		select {
@@ -76,24 +108,7 @@ func (l *Loop) serve(ctx context.Context, session *mqtt.Session) ended {
 			session.Close()
 			return ended{err: ctx.Err()}
 		case a := <-acks:
-			if a.err != nil {
-				continue // the session is ending
-			}
-			if a.code < 0x80 {
-				l.accepted(func(h *state.History) { h.InitAt = time.Now() })
-				l.initPace.Forget()
-				l.succeeded()
-				l.save() // before all else: who is killed before it sends the init again
-				l.proved(ctx)
-				l.enter(Online, "", nil)
-			} else {
-				again.Reset(l.initPace.Failed(Evidence{Phase: PhaseSession, Err: &mqtt.Refused{Code: 0x87}, Accepted: true}, l.cfg.Boot()).Wait)
-				l.accepted(nil)
-				l.proved(ctx)
-				l.enter(Initializing, initCause(a.code), fmt.Errorf("PUBACK 0x%02X (%s) to the init message", a.code, mqtt.CodeName(a.code)))
-			}
-			l.save()
-			startServing()
+			acked(a)
 		case <-again.C:
 			sendInit()
 		case <-lasted.C:

@@ -48,8 +48,25 @@ func (c *conn) Unlock() {
 	if err != nil {
 		c.broken = err
 		c.fail(err)
-		c.Close()
+		c.abort()
 	}
+}
+
+// Close ends the connection. What TLS still has to say may take farewell: on a
+// full send buffer crypto/tls would wait 5 s to get it out.
+func (c *conn) Close() error {
+	giveUp := time.AfterFunc(farewell, c.abort)
+	defer giveUp.Stop()
+	return c.Conn.Close()
+}
+
+// abort closes the connection below TLS, without a word.
+func (c *conn) abort() {
+	below := c.Conn
+	if secure, ok := below.(interface{ NetConn() net.Conn }); ok {
+		below = secure.NetConn()
+	}
+	below.Close()
 }
 
 // hurry shortens what a write may take from now on, the one under way too.
@@ -72,7 +89,7 @@ func (c *conn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	if bad := c.guard.check(p[:n]); bad != nil {
 		c.fail(bad)
-		c.Close()
+		c.abort()
 		return 0, bad
 	}
 	if err != nil {

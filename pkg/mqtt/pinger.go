@@ -17,19 +17,25 @@ import (
 // two, pings right behind each CONNACK, which a metered link pays for at every
 // reconnect, and cannot tell the session why it gave up.
 type pinger struct {
-	conn *conn
+	conn         *conn
+	atLeastEvery time.Duration // the configured interval, 0 for no pings
 
 	mu       sync.Mutex
 	sent     time.Time // the last packet in each direction
 	received time.Time
 }
 
-// Run is called by paho; keepAlive is in seconds, 0 switches pings off.
+// Run is called by paho; keepAlive is the server's, in seconds, and 0 says that
+// it does not care for pings. This side does: nothing else notices an idle link
+// that died. So the server can only make the interval shorter.
 func (p *pinger) Run(ctx context.Context, _ net.Conn, keepAlive uint16) error {
-	if keepAlive == 0 {
+	interval := time.Duration(keepAlive) * time.Second
+	if interval == 0 || interval > p.atLeastEvery {
+		interval = p.atLeastEvery
+	}
+	if interval == 0 {
 		return nil
 	}
-	interval := time.Duration(keepAlive) * time.Second
 	timer := time.NewTimer(interval)
 	defer timer.Stop()
 	var asked time.Time // zero while no answer is awaited

@@ -24,7 +24,7 @@ const (
 // Config says how to open a session. All fields but OnMessage are needed.
 type Config struct {
 	ClientID  string
-	KeepAlive time.Duration // rounded down to seconds; the server may change it
+	KeepAlive time.Duration // rounded down to seconds; the server may make it shorter
 	// Stall is how long one write may take before the connection counts as
 	// dead.
 	Stall time.Duration
@@ -66,7 +66,9 @@ func Connect(ctx context.Context, c net.Conn, cfg Config) (*Session, error) {
 		errs:   make(chan error, 2), // a read error and a pinger's may both come
 		done:   make(chan struct{}),
 	}
-	s.pinger = &pinger{conn: s.conn, sent: time.Now(), received: time.Now()}
+	s.pinger = &pinger{
+		conn: s.conn, atLeastEvery: cfg.KeepAlive.Truncate(time.Second), sent: time.Now(), received: time.Now(),
+	}
 	report := func(err error) {
 		select {
 		case s.errs <- err:

@@ -189,6 +189,30 @@ func TestSessionEnds(t *testing.T) {
 	}
 }
 
+// A server may want more pings, and never fewer: without them a dead link is
+// not noticed.
+func TestServerKeepAlive(t *testing.T) {
+	for server, want := range map[uint16]time.Duration{10: 15 * time.Second, 0: 45 * time.Second, 65535: 45 * time.Second} {
+		synctest.Test(t, func(t *testing.T) {
+			s, err := open(t, Config{KeepAlive: 30 * time.Second}, func(b *broker) {
+				b.read()
+				b.write(&packets.Connack{Properties: &packets.Properties{ServerKeepAlive: &server}})
+				_, _ = io.Copy(io.Discard, b.conn)
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			start := time.Now()
+			if err := s.Err(); !errors.Is(err, ErrKeepAlive) {
+				t.Errorf("server keep-alive %d: Err = %v", server, err)
+			}
+			if took := time.Since(start); took != want {
+				t.Errorf("server keep-alive %d: the end was noticed after %v; want %v", server, took, want)
+			}
+		})
+	}
+}
+
 // A session that is idle pings once an interval, and one that is answered
 // stays.
 func TestPingsKeepTheSession(t *testing.T) {
