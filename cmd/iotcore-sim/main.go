@@ -80,9 +80,8 @@ SDKs and the aws CLI (--endpoint-url http://ADDRESS). It prints one line,
 }
 
 func run(cmd *cobra.Command, cfg iotcore.Config, cas []string) error {
-	srv, err := iotcore.New(cfg)
-	var taken *iotcore.ListenError
-	if errors.As(err, &taken) {
+	srv, err := iotcore.New(cmd.Context(), cfg)
+	if taken, ok := errors.AsType[*iotcore.ListenError](err); ok {
 		flag := map[string]string{"MQTT": "--mqtt", "API": "--api"}[taken.Purpose]
 		return fmt.Errorf("%w; choose another address with %s HOST:PORT", taken, flag)
 	}

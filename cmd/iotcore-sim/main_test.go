@@ -54,7 +54,11 @@ func TestRunAndStop(t *testing.T) {
 		if m == nil {
 			t.Fatalf("first line %q, %s", lines.Text(), complaints.String())
 		}
-		res, err := http.Get("http://" + m[2] + "/registrationcode")
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+m[2]+"/registrationcode", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res, err := http.DefaultClient.Do(req)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -63,13 +67,15 @@ func TestRunAndStop(t *testing.T) {
 			t.Errorf("registration code %v, %v", body, err)
 		}
 		res.Body.Close()
-		if conn, err := net.Dial("tcp", m[1]); err != nil {
+		if conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", m[1]); err != nil {
 			t.Error(err)
 		} else {
 			defer conn.Close() // a connection that does nothing must not hold up the end
 		}
-		cmd.Process.Signal(signal)
 		began := time.Now()
+		if err := cmd.Process.Signal(signal); err != nil {
+			t.Fatal(err)
+		}
 		if lines.Scan() {
 			t.Errorf("a second line: %q", lines.Text())
 		}
@@ -85,7 +91,7 @@ func TestRunAndStop(t *testing.T) {
 }
 
 func TestRefusals(t *testing.T) {
-	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	taken, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}

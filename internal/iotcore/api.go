@@ -95,7 +95,7 @@ func serve(w http.ResponseWriter, r *http.Request, h handler) {
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
-	w.Write(data)
+	_, _ = w.Write(data) // a client that has gone asks again
 }
 
 // writeError must not put a numeric "code" into the body: aws-sdk-go-v2
@@ -117,7 +117,7 @@ func writeError(w http.ResponseWriter, err error) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Amzn-ErrorType", out.name)
 	w.WriteHeader(out.status)
-	w.Write(encode(body))
+	_, _ = w.Write(encode(body)) // as in serve
 }
 
 // readJSON reads the request body into v. AWS ignores unknown fields.
@@ -137,8 +137,7 @@ func readJSON(r *http.Request, v any) error {
 
 func readBody(r *http.Request) ([]byte, error) {
 	data, err := io.ReadAll(r.Body)
-	var tooBig *http.MaxBytesError
-	if errors.As(err, &tooBig) {
+	if _, tooBig := errors.AsType[*http.MaxBytesError](err); tooBig {
 		return nil, &apiError{status: http.StatusRequestEntityTooLarge, name: "RequestEntityTooLargeException", message: "The payload exceeds the maximum size allowed"}
 	}
 	if err != nil {

@@ -22,7 +22,7 @@ func (h *hook) OnConnect(cl *mqtt.Client, pk packets.Packet) error {
 	}
 	l.clientID = cl.ID
 	l.connected(cl.Properties.ProtocolVersion, cl.Properties.Props.ReceiveMaximum, func() {
-		h.disconnect(cl, packets.ErrKeepAliveTimeout)
+		_ = h.disconnect(cl, packets.ErrKeepAliveTimeout) // the reader has an error of its own
 	})
 
 	v := h.registry.present(l.chain, l.sni, pk.Connect.ClientIdentifier)
@@ -53,21 +53,25 @@ func (h *hook) OnConnect(cl *mqtt.Client, pk packets.Packet) error {
 // refuse is how an ACTIVE certificate is turned away: MQTT 5 is told why.
 func (h *hook) refuse(cl *mqtt.Client, l *link, why Outcome, code packets.Code) error {
 	h.record(l, why, "")
-	if cl.Properties.ProtocolVersion == 5 {
-		h.broker.SendConnack(cl, code, false, nil) // what it could not send it need not
-	}
+	h.connack(cl, code)
 	return errClosed
 }
 
-// closePending is --pending-close. The alert has been sent long before.
+// connack tells an MQTT 5 client why it is refused, and others nothing.
+func (h *hook) connack(cl *mqtt.Client, code packets.Code) {
+	if cl.Properties.ProtocolVersion == 5 {
+		_ = h.broker.SendConnack(cl, code, false, nil) // what it could not send it need not
+	}
+}
+
+// closePending is --pending-close.
 func (h *hook) closePending(cl *mqtt.Client, l *link) error {
 	switch h.cfg.PendingClose {
 	case CloseRST:
-		l.abort()
+		_ = l.abort() // an error says that it is closed already
 	case CloseConnack:
-		if cl.Properties.ProtocolVersion == 5 {
-			h.broker.SendConnack(cl, packets.ErrNotAuthorized, false, nil)
-		}
+		h.connack(cl, packets.ErrNotAuthorized)
+	case CloseFIN, CloseAlert: // the alert has been sent long before
 	}
 	return errClosed
 }

@@ -7,7 +7,7 @@ import (
 	"syscall"
 )
 
-// ListenError: an address cannot be listened on. Purpose is "MQTT" or "API".
+// ListenError says that an address cannot be listened on. Purpose is "MQTT" or "API".
 type ListenError struct {
 	Purpose string
 	Addr    string

@@ -39,7 +39,7 @@ type bench struct {
 
 func start(t *testing.T, cfg Config) *bench {
 	t.Helper()
-	srv, err := New(cfg)
+	srv, err := New(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -182,7 +182,8 @@ func (b *bench) accepted(name, document string) identity {
 	return i
 }
 
-// tlsDial opens a connection as i. Options change the TLS configuration.
+// tlsDial opens a connection as i, for as long as patience lasts. Options
+// change the TLS configuration.
 func (b *bench) tlsDial(i identity, change ...func(*tls.Config)) (*tls.Conn, error) {
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(b.ServerCAPEM())
@@ -193,17 +194,20 @@ func (b *bench) tlsDial(i identity, change ...func(*tls.Config)) (*tls.Conn, err
 	for _, f := range change {
 		f(c)
 	}
-	return tls.Dial("tcp", b.MQTTAddr(), c)
+	conn, err := (&tls.Dialer{Config: c}).DialContext(b.t.Context(), "tcp", b.MQTTAddr())
+	if err != nil {
+		return nil, err
+	}
+	return conn.(*tls.Conn), conn.SetDeadline(time.Now().Add(patience))
 }
 
-func (b *bench) mustDial(i identity, change ...func(*tls.Config)) *tls.Conn {
+func (b *bench) mustDial(i identity) *tls.Conn {
 	b.t.Helper()
-	conn, err := b.tlsDial(i, change...)
+	conn, err := b.tlsDial(i)
 	if err != nil {
 		b.t.Fatal(err)
 	}
 	b.t.Cleanup(func() { conn.Close() })
-	conn.SetDeadline(time.Now().Add(patience))
 	return conn
 }
 
@@ -265,8 +269,8 @@ func read[T any](d device) T {
 // a further packet.
 func (d device) wantClosed() {
 	d.t.Helper()
-	if cp, err := packets.ReadPacket(d.conn); err != io.EOF {
-		d.t.Errorf("got %v, %v; want EOF", cp, err)
+	if rest, err := io.ReadAll(d.conn); err != nil || len(rest) > 0 {
+		d.t.Errorf("got %x, %v; want EOF", rest, err)
 	}
 }
 

@@ -91,7 +91,7 @@ func (h *hook) OnPacketRead(cl *mqtt.Client, pk packets.Packet) (packets.Packet,
 // disconnect sends DISCONNECT, to an MQTT 5 client, and closes. Its error is
 // the one that makes the broker stop reading.
 func (h *hook) disconnect(cl *mqtt.Client, code packets.Code) error {
-	h.broker.DisconnectClient(cl, code) // its error is code itself
+	_ = h.broker.DisconnectClient(cl, code) // its error is code itself
 	return packets.ErrRejectPacket
 }
 

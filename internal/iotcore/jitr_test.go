@@ -28,7 +28,6 @@ func (b *bench) try(i identity, clientID string, change ...func(*tls.Config)) st
 		return err.Error()
 	}
 	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(patience))
 	device{b.t, conn}.send(connectPacket(clientID))
 	cp, err := packets.ReadPacket(conn)
 	switch {
@@ -331,7 +330,7 @@ func TestDamagedStoreIsNotOverwritten(t *testing.T) {
 			if err := os.WriteFile(filepath.Join(dir, storeName), []byte(content), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := New(Config{Dir: dir}); err == nil || !strings.Contains(err.Error(), storeName) {
+			if _, err := New(t.Context(), Config{Dir: dir}); err == nil || !strings.Contains(err.Error(), storeName) {
 				t.Errorf("error %v", err)
 			}
 		})

@@ -209,7 +209,7 @@ func (l *link) run() {
 		batch, wait, done := l.take(time.Now())
 		if len(batch) > 0 {
 			if err := l.send(batch); err != nil {
-				l.end(true)
+				_ = l.end(true) // an error says that it is closed already
 				return
 			}
 			continue
@@ -291,22 +291,30 @@ func (l *link) finish() {
 	l.mu.Unlock()
 	if reset {
 		if tcp, ok := l.raw.(*net.TCPConn); ok {
-			tcp.SetLinger(0)
+			_ = tcp.SetLinger(0) // an error says that the connection is gone
 		}
 		return
 	}
-	l.conn.SetWriteDeadline(time.Now().Add(lingerTimeout))
-	l.conn.CloseWrite() // close_notify
+	if l.conn.SetWriteDeadline(time.Now().Add(lingerTimeout)) != nil {
+		return // the connection is gone
+	}
+	_ = l.conn.CloseWrite() // close_notify, to a client that still listens
 	linger(l.raw)
 }
 
-// linger closes our direction and waits for the client to close its own.
+// linger closes our direction and waits for the client to close its own, for
+// lingerTimeout at most. An error says that the connection is gone, and with
+// it the reason to wait.
 func linger(raw net.Conn) {
 	if tcp, ok := raw.(*net.TCPConn); ok {
-		tcp.CloseWrite()
+		if tcp.CloseWrite() != nil {
+			return
+		}
 	}
-	raw.SetReadDeadline(time.Now().Add(lingerTimeout))
-	io.Copy(io.Discard, raw)
+	if raw.SetReadDeadline(time.Now().Add(lingerTimeout)) != nil {
+		return
+	}
+	_, _ = io.Copy(io.Discard, raw)
 }
 
 // SetDeadline sets only when reading ends: writing has its own limit.

@@ -148,7 +148,9 @@ func TestDeniedToMQTT311(t *testing.T) {
 		"QoS 2":         "\x34\x06\x00\x01t\x00\x01x",
 	} {
 		conn := b.mustDial(gw)
-		io.WriteString(conn, "\x10\x10\x00\x04MQTT\x04\x02\x00\x3c\x00\x04gw-1"+packet)
+		if _, err := io.WriteString(conn, "\x10\x10\x00\x04MQTT\x04\x02\x00\x3c\x00\x04gw-1"+packet); err != nil {
+			t.Fatal(err)
+		}
 		if got, err := io.ReadAll(conn); err != nil || string(got) != "\x20\x02\x00\x00" {
 			t.Errorf("%s: %x, %v; want the CONNACK alone, and EOF", name, got, err)
 		}

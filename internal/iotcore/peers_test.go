@@ -47,6 +47,12 @@ func (b *bench) mosquitto(i identity, program, version, clientID string, args ..
 	return exec.CommandContext(ctx, tool(b.t, "stdbuf"), append([]string{"-oL", tool(b.t, program)}, all...)...)
 }
 
+// kill ends a program that was started, and waits for it.
+func kill(cmd *exec.Cmd) {
+	_ = cmd.Process.Kill() // an error says that it has ended
+	_ = cmd.Wait()         // "signal: killed" is the rule here
+}
+
 // subscriber starts mosquitto_sub and waits until it has its SUBACK.
 func (b *bench) subscriber(i identity, version, clientID string, args ...string) *bufio.Scanner {
 	b.t.Helper()
@@ -68,13 +74,13 @@ func (b *bench) subscriber(i identity, version, clientID string, args ...string)
 				subscribed <- struct{}{}
 			case strings.HasPrefix(line, "Client "):
 			default:
-				io.WriteString(w, line+"\n")
+				_, _ = io.WriteString(w, line+"\n") // an error says that the test reads no more
 			}
 		}
 		w.Close()
 		close(subscribed)
 	}()
-	b.t.Cleanup(func() { r.Close(); cmd.Process.Kill(); cmd.Wait() })
+	b.t.Cleanup(func() { r.Close(); kill(cmd) })
 	<-subscribed
 	return bufio.NewScanner(r)
 }
@@ -156,8 +162,7 @@ func TestMosquittoSubscribesInALoop(t *testing.T) {
 			t.Error("it did not come back")
 		}
 	}
-	cmd.Process.Kill()
-	cmd.Wait()
+	kill(cmd)
 	if strings.Contains(out.String(), "SUBACK") || strings.Contains(out.String(), "Subscribed") {
 		t.Errorf("it saw a SUBACK: %s", out.String())
 	}

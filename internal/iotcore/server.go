@@ -57,8 +57,9 @@ type Server struct {
 
 // New makes a server and listens, so that the addresses are known. It serves
 // from Run on, which must be called to release what New took. An address that
-// cannot be had is a *ListenError.
-func New(cfg Config) (_ *Server, err error) {
+// cannot be had is a *ListenError. ctx bounds the look-up of a host name in an
+// address.
+func New(ctx context.Context, cfg Config) (_ *Server, err error) {
 	cfg = cfg.withDefaults()
 	s := &Server{cfg: cfg, faults: &faults{}, attempts: &attempts{tell: cfg.OnConnect}, conns: map[net.Conn]func(){}}
 	if cfg.Dir != "" {
@@ -83,10 +84,10 @@ func New(cfg Config) (_ *Server, err error) {
 	if err := s.newTLS(); err != nil {
 		return nil, err
 	}
-	if s.mqttL, err = listen("MQTT", cfg.MQTTAddr); err != nil {
+	if s.mqttL, err = listen(ctx, "MQTT", cfg.MQTTAddr); err != nil {
 		return nil, err
 	}
-	if s.apiL, err = listen("API", cfg.APIAddr); err != nil {
+	if s.apiL, err = listen(ctx, "API", cfg.APIAddr); err != nil {
 		s.mqttL.Close()
 		return nil, err
 	}
@@ -98,11 +99,10 @@ func New(cfg Config) (_ *Server, err error) {
 	return s, nil
 }
 
-func listen(purpose, addr string) (net.Listener, error) {
-	l, err := net.Listen("tcp", addr)
+func listen(ctx context.Context, purpose, addr string) (net.Listener, error) {
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
 	if err != nil {
-		var op *net.OpError
-		if errors.As(err, &op) {
+		if op, ok := errors.AsType[*net.OpError](err); ok {
 			err = op.Err
 		}
 		return nil, &ListenError{Purpose: purpose, Addr: addr, Err: err}
@@ -163,7 +163,7 @@ func (s *Server) Run(ctx context.Context) error {
 	var storing, working sync.WaitGroup
 	storing.Go(func() { s.store.run(storeCtx) })
 	working.Go(func() { s.activator.run(workCtx) })
-	working.Go(func() { stopWork(s.accept()) })
+	working.Go(func() { stopWork(s.accept(workCtx)) })
 	working.Go(func() {
 		if err := s.api.Serve(s.apiL); !errors.Is(err, http.ErrServerClosed) {
 			stopWork(fmt.Errorf("serve the API: %w", err))
@@ -175,7 +175,7 @@ func (s *Server) Run(ctx context.Context) error {
 	stopStore()
 	storing.Wait()
 	if ctx.Err() != nil {
-		return nil
+		return nil //nolint:nilerr // it was told to end
 	}
 	return context.Cause(workCtx)
 }
@@ -189,7 +189,7 @@ func (s *Server) shutdown() {
 	}
 	for _, cl := range s.broker.Clients.GetAll() {
 		if linkOf(cl) != nil && !cl.Closed() {
-			s.broker.DisconnectClient(cl, packets.ErrServerShuttingDown)
+			_ = s.broker.DisconnectClient(cl, packets.ErrServerShuttingDown) // its error is the code itself
 		}
 	}
 	s.mu.Lock()
@@ -202,7 +202,7 @@ func (s *Server) shutdown() {
 	s.broker.Close()
 }
 
-func (s *Server) accept() error {
+func (s *Server) accept(ctx context.Context) error {
 	for {
 		raw, err := s.mqttL.Accept()
 		if err != nil {
@@ -219,7 +219,7 @@ func (s *Server) accept() error {
 		s.mu.Unlock()
 		go func() {
 			defer s.links.Done()
-			s.serve(raw)
+			s.serve(ctx, raw)
 			s.mu.Lock()
 			delete(s.conns, raw)
 			s.mu.Unlock()
@@ -227,15 +227,19 @@ func (s *Server) accept() error {
 	}
 }
 
-// serve is the life of one connection.
-func (s *Server) serve(raw net.Conn) {
-	raw.SetDeadline(time.Now().Add(connectTimeout))
+// serve is the life of one connection. ctx ends the handshake only: after it,
+// shutdown takes leave of the client.
+func (s *Server) serve(ctx context.Context, raw net.Conn) {
+	if raw.SetDeadline(time.Now().Add(connectTimeout)) != nil {
+		raw.Close() // it is gone already
+		return
+	}
 	under := raw
 	if s.cfg.PendingClose == CloseAlert {
 		under = alertConn{raw}
 	}
 	conn := tls.Server(under, s.tls)
-	if err := conn.Handshake(); err != nil {
+	if err := conn.HandshakeContext(ctx); err != nil {
 		s.handshakeFailed(raw, err)
 		linger(raw)
 		raw.Close()
@@ -260,8 +264,7 @@ func (s *Server) serve(raw net.Conn) {
 
 func (s *Server) handshakeFailed(raw net.Conn, err error) {
 	one := Attempt{At: s.registry.now(), Remote: raw.RemoteAddr().String(), Outcome: OutcomeTLSFailed, Detail: err.Error()}
-	var pending *pendingError
-	if errors.As(err, &pending) {
+	if pending, ok := errors.AsType[*pendingError](err); ok {
 		one.Outcome, one.CertificateID = pending.outcome, pending.certificateID
 		one.ClientCertificates, one.SNI = pending.certificates, pending.sni
 	}
@@ -283,8 +286,7 @@ func (s *Server) ServerCAPEM() []byte { return s.ca.pem() }
 // is set so. It returns the CA's id.
 func (s *Server) RegisterCA(pem []byte) (string, error) {
 	rec, err := s.registry.registerCA(caRegistration{caPEM: string(pem), active: true, autoReg: true, trusted: true})
-	var refused *apiError
-	if errors.As(err, &refused) {
+	if refused, ok := errors.AsType[*apiError](err); ok {
 		if refused.resource == nil {
 			return "", errors.New(refused.message)
 		}

@@ -43,7 +43,7 @@ func parseShadowUpdate(payload []byte) (req shadowRequest, err error) {
 		return req, &shadowError{400, "State node must be an object"}
 	}
 	for name, section := range req.state {
-		text := ""
+		var text string
 		switch name {
 		case "desired":
 			text = "Desired node must be an object"

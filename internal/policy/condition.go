@@ -47,7 +47,7 @@ func newCondition(name, key string, values []string) (condition, error) {
 	}
 	key = strings.TrimSuffix(strings.TrimPrefix(key, "${"), "}") // AWS takes both spellings
 	if !strings.HasPrefix(key, "iot:") && !strings.HasPrefix(key, "aws:") {
-		return condition{}, fmt.Errorf("condition key %q is not known; it begins with iot: or aws:", key)
+		return condition{}, fmt.Errorf("condition key %q is not known; it must begin with 'iot:' or 'aws:'", key)
 	}
 	c := condition{key: key, negate: o.negate, fold: o.fold}
 	for _, v := range values {
@@ -88,6 +88,7 @@ func withoutWildcards(p pattern) pattern {
 			out[i] = element{literal, "?"}
 		case anyMany:
 			out[i] = element{literal, "*"}
+		case literal, variable: // have none
 		}
 	}
 	return out

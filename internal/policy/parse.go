@@ -63,7 +63,7 @@ func parseStatement(raw json.RawMessage) (statement, error) {
 	}
 	s := statement{deny: in.Effect == "Deny"}
 	if !s.deny && in.Effect != "Allow" {
-		return statement{}, fmt.Errorf("Effect is %q; it must be Allow or Deny", in.Effect)
+		return statement{}, fmt.Errorf("the Effect is %q; it must be Allow or Deny", in.Effect)
 	}
 	actions, err := texts("Action", in.Action)
 	if err != nil {
@@ -71,11 +71,11 @@ func parseStatement(raw json.RawMessage) (statement, error) {
 	}
 	for _, a := range actions {
 		if a != "*" && !strings.HasPrefix(strings.ToLower(a), "iot:") {
-			return statement{}, fmt.Errorf("Action %q is not one of AWS IoT; it begins with iot:", a)
+			return statement{}, fmt.Errorf("the Action %q is not one of AWS IoT, which begin with 'iot:'", a)
 		}
 		p, err := compile(strings.ToLower(a))
 		if err != nil {
-			return statement{}, fmt.Errorf("Action: %w", err)
+			return statement{}, fmt.Errorf("the Action %q: %w", a, err)
 		}
 		s.actions = append(s.actions, p)
 	}
@@ -85,11 +85,11 @@ func parseStatement(raw json.RawMessage) (statement, error) {
 	}
 	for _, r := range resources {
 		if r != "*" && !strings.HasPrefix(r, "arn:") {
-			return statement{}, fmt.Errorf("Resource %q is neither * nor an ARN", r)
+			return statement{}, fmt.Errorf("the Resource %q is neither * nor an ARN", r)
 		}
 		p, err := compile(r)
 		if err != nil {
-			return statement{}, fmt.Errorf("Resource: %w", err)
+			return statement{}, fmt.Errorf("the Resource %q: %w", r, err)
 		}
 		s.resources = append(s.resources, p)
 	}

@@ -47,7 +47,7 @@ func Start(t testing.TB) *TPM {
 func StartTCP(t testing.TB) *TPM {
 	t.Helper()
 	s := prepare(t)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatalf("find a free port: %v", err)
 	}
@@ -64,7 +64,7 @@ func prepare(t testing.TB) *TPM {
 	t.Helper()
 	// Not t.TempDir(): with a long test name its path does not fit into the
 	// 108 bytes of a unix address.
-	dir, err := os.MkdirTemp("", "x")
+	dir, err := os.MkdirTemp("", "x") //nolint:usetesting // as said above
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -97,7 +97,9 @@ func (s *TPM) PowerOn() {
 		s.t.Fatal(err)
 	}
 	var log bytes.Buffer
-	cmd := exec.Command("swtpm", append([]string{
+	// No context: the test's own ends before its clean-ups, and a client that
+	// one of them stops may still need its TPM. PowerCut ends it.
+	cmd := exec.Command("swtpm", append([]string{ //nolint:noctx // as said above
 		"socket", "--tpm2", "--tpmstate", "dir=" + state,
 		"--flags", "not-need-init,startup-clear", "--pid", "file=" + pid,
 	}, s.server...)...)

@@ -12,7 +12,7 @@ func TestStartedMeansListening(t *testing.T) {
 			s := start(t)
 			network, address, _ := strings.Cut(s.Device, ":")
 			dial := func() error {
-				conn, err := net.Dial(network, address)
+				conn, err := new(net.Dialer).DialContext(t.Context(), network, address)
 				if err == nil {
 					conn.Close()
 				}

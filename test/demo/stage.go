@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -30,8 +31,7 @@ func (st *stage) path(name string) string { return filepath.Join(st.dir, name) }
 
 // clear ends all programs, the last one first, and waits for them.
 func (st *stage) clear() {
-	for i := len(st.running) - 1; i >= 0; i-- {
-		cmd := st.running[i]
+	for _, cmd := range slices.Backward(st.running) {
 		_ = cmd.Process.Signal(syscall.SIGTERM) // it may have ended already
 		ended := make(chan struct{})
 		go func() {
@@ -54,7 +54,7 @@ func (st *stage) clear() {
 // command is a program in a process group of its own, so that Ctrl-C reaches
 // the demo alone and the demo ends the others in order.
 func (st *stage) command(name string, args ...string) *exec.Cmd {
-	cmd := exec.Command(name, args...)
+	cmd := exec.Command(name, args...) //nolint:noctx // clear ends it, in order; a context would end all at once
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	cmd.Env = append(os.Environ(), "RUNTIME_DIRECTORY="+st.path("run"))
 	return cmd
@@ -100,7 +100,7 @@ func (st *stage) start(each func(line string), name string, args ...string) erro
 func (st *stage) startTPM(ctx context.Context) (device string, err error) {
 	if _, err := exec.LookPath("swtpm"); err != nil {
 		fmt.Println("There is no software TPM (swtpm), so the device key is a file.")
-		return "", nil
+		return "", nil //nolint:nilerr // the demo goes on without
 	}
 	dir, err := os.MkdirTemp("", "demo") // short: the path of a unix socket has 107 bytes at most
 	if err != nil {
