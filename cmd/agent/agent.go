@@ -46,6 +46,7 @@ type agent struct {
 	identity   atomic.Pointer[identity.Identity] // the last one that the loop had
 	tpmBefore  atomic.Int64                      // TPM commands of those before it
 	identified chan struct{}                     // closed when there is one
+	warned     map[identity.Warning]bool         // of the goroutine that loads
 	identify   sync.Once
 	end        context.CancelCauseFunc
 }
@@ -53,7 +54,7 @@ type agent struct {
 func newAgent(o *options, s *settings.Settings, overrides []settings.Override, endpoint jitr.Endpoint,
 	store *state.Store, dir string, log *zap.Logger, level zap.AtomicLevel,
 ) *agent {
-	a := &agent{opts: o, store: store, log: log, level: level, format: func(string) {}, identified: make(chan struct{})}
+	a := &agent{opts: o, store: store, log: log, level: level, format: func(string) {}, identified: make(chan struct{}), warned: map[identity.Warning]bool{}}
 	a.settings.Store(s)
 	a.endpoint.Store(&endpoint)
 	a.report = report.New(report.Config{
@@ -135,7 +136,20 @@ func (a *agent) Load(ctx context.Context) (*identity.Identity, error) {
 	if errors.Is(err, identity.ErrNoThingName) {
 		a.end(&cli.ExitError{Code: cli.ExitConfig, Err: err})
 	}
+	if id != nil {
+		a.warn(id.Warnings...)
+	}
 	return id, err
+}
+
+// warn says each warning once in the life of the service.
+func (a *agent) warn(warnings ...identity.Warning) {
+	for _, w := range warnings {
+		if !a.warned[w] {
+			a.warned[w] = true
+			a.report.Emit(w.ID, event.Fields{event.Object: w.Object, event.Why: w.Why})
+		}
+	}
 }
 
 func (a *agent) Stamp() string { return identity.Stamp(a.identityOptions()) }

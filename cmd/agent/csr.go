@@ -10,13 +10,19 @@ import (
 )
 
 func newCSR(o *options) *cobra.Command {
-	var out, subject string
+	var (
+		out, subject string
+		force        bool
+	)
 	cmd := &cobra.Command{
 		Use:   "csr",
 		Short: "Make the device key if there is none, and a certificate request",
 		Long: `Make the device key if there is none, and print a certificate request (PKCS#10,
 PEM) that it signs. The operator's CA turns the request into a certificate, for
-'jitr-agent import'. An existing key is never replaced.`,
+'jitr-agent import'. An existing key is never replaced.
+
+Where the state directory is in memory (tmpfs, or the overlay file system of
+raspi-config) no key is made, because it would be lost; --force makes it.`,
 		Example: `  jitr-agent csr --out gateway.csr
   jitr-agent csr --subject CN=gw-1,O=Acme`,
 		Args: cobra.NoArgs,
@@ -25,7 +31,9 @@ PEM) that it signs. The operator's CA turns the request into a certificate, for
 			if err != nil {
 				return err
 			}
-			request, err := identity.MakeCSR(cmd.Context(), o.identityOptions(s), subject)
+			opts := o.identityOptions(s)
+			opts.AllowVolatile = force
+			request, err := identity.MakeCSR(cmd.Context(), opts, subject)
 			if err != nil {
 				return fmt.Errorf("cannot make a certificate request: %w", err)
 			}
@@ -50,5 +58,6 @@ PEM) that it signs. The operator's CA turns the request into a certificate, for
 	}
 	cmd.Flags().StringVar(&out, "out", "", "file for the request; empty or -: standard output")
 	cmd.Flags().StringVar(&subject, "subject", "", "subject, such as CN=gw-1,O=Acme or /CN=gw-1/O=Acme")
+	cmd.Flags().BoolVar(&force, "force", false, "make the key even where a restart takes it away")
 	return cmd
 }

@@ -24,16 +24,22 @@ func newImport(o *options) *cobra.Command {
 		Short: "Check and install a device certificate and its CA chain",
 		Long: `Check and install a device certificate and its CA chain. --cert may hold the
 chain behind the certificate, as the deviceCertAndCA.crt that openssl users
-make. With --key a whole existing key pair is installed.
+make. With --key a whole existing key pair is installed; --into-tpm moves the
+key into the TPM, and works again for one that is installed as a file. The file
+named by --key is not touched: destroy it.
 
 A certificate that was accepted by the cloud stays in place; the new one is
 installed beside it as next.crt.`,
 		Example: `  jitr-agent import --cert gateway.crt --chain ca.crt
-  jitr-agent import --cert deviceCertAndCA.crt --key deviceCert.key`,
+  jitr-agent import --cert deviceCertAndCA.crt --key deviceCert.key
+  jitr-agent import --cert deviceCertAndCA.crt --key deviceCert.key --into-tpm`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if files.Cert == "" {
 				return cli.Usage(errors.New("required flag(s) \"cert\" not set"))
+			}
+			if files.IntoTPM && files.Key == "" {
+				return cli.Usage(errors.New("--into-tpm needs the key that is to move; name it with --key"))
 			}
 			s, _, err := o.load(cmd, usual(cmd))
 			if err != nil {
@@ -68,6 +74,7 @@ installed beside it as next.crt.`,
 	cmd.Flags().StringVar(&files.Cert, "cert", "", "file with the device certificate, perhaps with its chain")
 	cmd.Flags().StringVar(&files.Chain, "chain", "", "file with the CA certificate that signed it, and those above")
 	cmd.Flags().StringVar(&files.Key, "key", "", "file with the private key, where it was not made by 'jitr-agent csr'")
+	cmd.Flags().BoolVar(&files.IntoTPM, "into-tpm", false, "move the key of --key into the TPM")
 	return cmd
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/jitr-agent/jitr-agent/internal/settings"
 	"github.com/jitr-agent/jitr-agent/internal/version"
 	"github.com/jitr-agent/jitr-agent/pkg/identity"
+	"github.com/jitr-agent/jitr-agent/pkg/tpm"
 )
 
 const defaultConfig = "/etc/jitr-agent/agent.toml"
@@ -80,6 +81,8 @@ func (o *options) identityOptions(s *settings.Settings) identity.Options {
 		Key:       s.Identity.Key,
 		Algorithm: s.Identity.Algorithm,
 		TPMDevice: s.Identity.TPMDevice,
+		PCRs:      s.Identity.PCRs,
+		OwnerAuth: tpm.NewSecret(credential("tpm-owner-auth")),
 		ThingName: s.Cloud.ThingName,
 	}
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/jitr-agent/jitr-agent/internal/filelock"
 	"github.com/jitr-agent/jitr-agent/internal/report"
 	"github.com/jitr-agent/jitr-agent/internal/state"
+	"github.com/jitr-agent/jitr-agent/pkg/identity"
 )
 
 func newRun(o *options) *cobra.Command {
@@ -73,6 +74,10 @@ func run(cmd *cobra.Command, o *options) error {
 	}
 	if setAside != nil {
 		a.report.Emit("state-set-aside", event.Fields{event.Why: setAside.Error()})
+	}
+
+	if volatile := identity.Volatile(a.identityOptions()); volatile != nil {
+		a.warn(*volatile)
 	}
 
 	ctx, end := context.WithCancelCause(context.Background())

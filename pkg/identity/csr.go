@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 
 	"github.com/jitr-agent/jitr-agent/internal/atomicfile"
 	"github.com/jitr-agent/jitr-agent/internal/certs"
@@ -29,10 +30,17 @@ type CSR struct {
 // if there is none, and never replaces one. The subject is as ParseSubject
 // takes it; "" means CN = cloud.thing_name, else DefaultName. Two at a time
 // make one key. Errors of the key wrap the sentinels of this package.
+//
+// Where a new key would be gone after a restart it makes none, unless
+// Options.AllowVolatile says that this is known.
 func MakeCSR(ctx context.Context, opts Options, subject string) (CSR, error) {
 	name, source, err := csrSubject(opts, subject)
 	if err != nil {
 		return CSR{}, err
+	}
+	volatile := Volatile(opts)
+	if path := opts.path(KeyFile); volatile != nil && !opts.AllowVolatile && !exists(path) {
+		return CSR{}, fmt.Errorf("%s: a key made there would be lost: %s; mount a file system that lasts, or say --force", path, volatile.Why)
 	}
 	unlock, err := lock(ctx, opts)
 	if err != nil {
@@ -52,7 +60,14 @@ func MakeCSR(ctx context.Context, opts Options, subject string) (CSR, error) {
 		return CSR{}, err
 	}
 	csr.Provider = key.provider()
-	csr.Warnings = append(csr.Warnings, key.warnings...)
+	if volatile != nil {
+		csr.Warnings = append(csr.Warnings, volatile.String())
+	}
+	for _, w := range key.warnings(opts) {
+		if w.ID != WarnFileKey { // makeKey has said it, once
+			csr.Warnings = append(csr.Warnings, w.String())
+		}
+	}
 	csr.Warnings = append(csr.Warnings, differs(opts, key)...)
 	if cn := name.CommonName; opts.ThingName == "" && !certs.ValidThingName(cn) {
 		csr.Warnings = append(csr.Warnings, fmt.Sprintf("the common name %q cannot be a thing's name ([a-zA-Z0-9:_-]{1,128}); set cloud.thing_name, or give another --subject", cn))
@@ -110,6 +125,9 @@ func makeKey(ctx context.Context, opts Options) (key *deviceKey, warnings []stri
 func differs(opts Options, key *deviceKey) (warnings []string) {
 	if opts.Key != "auto" && opts.Key != "" && opts.Key != key.provider() {
 		warnings = append(warnings, fmt.Sprintf("%s is a %s key and stays, though [identity] key is %q; set it aside to make a new one", key.path, key.provider(), opts.Key))
+	}
+	if key.sealed != nil && !slices.Equal(key.sealed.PCRs(), slices.Sorted(slices.Values(opts.PCRs))) {
+		warnings = append(warnings, fmt.Sprintf("%s is bound to PCRs %v and stays so, though [identity] pcrs is %v; set it aside to make a new one", key.path, key.sealed.PCRs(), opts.PCRs))
 	}
 	if alg := certs.Algorithm(key.public()); opts.Algorithm != "" && opts.Algorithm != alg {
 		warnings = append(warnings, fmt.Sprintf("%s is %s and stays, though [identity] algorithm is %q; set it aside to make a new one", key.path, alg, opts.Algorithm))

@@ -104,8 +104,8 @@ func TestAuto(t *testing.T) {
 
 func TestKeySettings(t *testing.T) {
 	for _, test := range []struct{ key, algorithm, says string }{
-		{"tpm-sealed", "ecdsa-p256", "not available in this version"},
-		{"hsm", "ecdsa-p256", "set auto, tpm or file"},
+		{"tpm-sealed", "ecdsa-p256", "there is no TPM"},
+		{"hsm", "ecdsa-p256", "set auto, tpm, tpm-sealed or file"},
 		{"file", "ed25519", "set ecdsa-p256 or rsa-2048"},
 		{"tpm", "ecdsa-p256", "there is no TPM"},
 	} {

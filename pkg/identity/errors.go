@@ -18,6 +18,9 @@ var (
 	ErrTPMChanged    = tpm.ErrChanged
 	ErrTPMLocked     = tpm.ErrLocked
 	ErrTPMFailing    = tpm.ErrFailing
+	// ErrTPMMeasured is the cause tpm-changed too: the TPM is the same, and no
+	// longer gives the key out.
+	ErrTPMMeasured = tpm.ErrMeasured
 
 	ErrNoThingName = errors.New("device.crt has no usable common name; set cloud.thing_name")
 )
@@ -36,6 +39,7 @@ var causes = []struct {
 	{ErrTPMAbsent, "tpm-absent"},
 	{ErrTPMDenied, "tpm-denied"},
 	{ErrTPMChanged, "tpm-changed"},
+	{ErrTPMMeasured, "tpm-changed"},
 	{ErrTPMLocked, "tpm-locked"},
 	{ErrTPMFailing, "tpm-failing"},
 }

@@ -3,7 +3,8 @@
 // keys and certificate requests, and takes certificates in. It promises:
 //
 //   - A key is never replaced and never made silently: only MakeCSR makes one,
-//     and only where there is none.
+//     and only where there is none. The one thing that Import does to a key
+//     that is there is to move it into the TPM, when it is asked to.
 //   - Import checks everything before it writes anything. What a power cut
 //     leaves half done, the same Import finishes.
 //   - The certificate is presented with its whole chain: AWS IoT registers an
@@ -27,6 +28,7 @@ import (
 	"path/filepath"
 
 	"github.com/jitr-agent/jitr-agent/internal/certs"
+	"github.com/jitr-agent/jitr-agent/pkg/tpm"
 )
 
 // Names of the files in the state directory.
@@ -40,22 +42,28 @@ const (
 
 // Key providers, as status and the init message name them.
 const (
-	ProviderTPM  = "tpm"
-	ProviderFile = "file"
+	ProviderTPM    = "tpm"
+	ProviderSealed = "tpm-sealed"
+	ProviderFile   = "file"
 )
 
-// Options say where an identity lives. Key, Algorithm and TPMDevice are the
-// settings of [identity].
+// Options say where an identity lives. Key, Algorithm, TPMDevice and PCRs are
+// the settings of [identity].
 type Options struct {
 	StateDir  string
-	Key       string // auto, tpm, tpm-sealed or file; for MakeCSR: an existing key file decides for itself
+	Key       string // auto, tpm, tpm-sealed or file; for a new key: an existing key file decides for itself
 	Algorithm string // ecdsa-p256 or rsa-2048; for MakeCSR
 	TPMDevice string
-	ThingName string // cloud.thing_name; empty: the certificate's common name
+	PCRs      []int      // what a new sealed key is bound to
+	OwnerAuth tpm.Secret // of the TPM's owner hierarchy, where that has a password
+	ThingName string     // cloud.thing_name; empty: the certificate's common name
 
 	// Owner says that this process is the only lasting user of the TPM: Load
 	// flushes what an earlier one left loaded in a software TPM.
 	Owner bool
+
+	// AllowVolatile lets MakeCSR make a key where a restart takes it away.
+	AllowVolatile bool
 
 	// Root is where /sys, /proc and /etc are found; empty means "/".
 	Root string
@@ -67,14 +75,14 @@ func (o Options) path(name string) string { return filepath.Join(o.StateDir, nam
 // safe for concurrent use until Close.
 type Identity struct {
 	ThingName string
-	Provider  string              // ProviderTPM or ProviderFile
+	Provider  string              // ProviderTPM, ProviderSealed or ProviderFile
 	Algorithm string              // of the key: "ecdsa-p256", "rsa-2048", …
 	Chain     []*x509.Certificate // leaf first
 	Signer    crypto.Signer
 	// TPMCommands counts the TPM commands sent so far; nil for a file key.
 	TPMCommands func() uint64
-	// Warnings are sentences about what works and should not stay so.
-	Warnings []string
+	// Warnings are about what works and should not stay so.
+	Warnings []Warning
 
 	close func() error
 }
@@ -119,7 +127,7 @@ func loadPair(ctx context.Context, opts Options, keyPath, certPath string) (*Ide
 		Chain:       chain,
 		Signer:      opened.signer,
 		TPMCommands: opened.commands,
-		Warnings:    key.warnings,
+		Warnings:    key.warnings(opts),
 		close:       opened.close,
 	}, nil
 }
@@ -172,7 +180,7 @@ func signatureAlgorithms(provider string, pub crypto.PublicKey) []tls.SignatureS
 		}
 		return []tls.SignatureScheme{tls.ECDSAWithP256AndSHA256}
 	case *rsa.PublicKey:
-		if provider == ProviderFile {
+		if provider != ProviderTPM {
 			return []tls.SignatureScheme{tls.PKCS1WithSHA256, tls.PSSWithSHA256}
 		}
 		return []tls.SignatureScheme{tls.PKCS1WithSHA256}

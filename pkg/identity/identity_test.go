@@ -162,6 +162,12 @@ func providers() (all []provider) {
 			provider{"tpm/" + alg, func(t *testing.T, o *Options) {
 				o.Key, o.Algorithm, o.TPMDevice = "tpm", alg, swtpmtest.Start(t).Device
 			}},
+			provider{"tpm-sealed/" + alg, func(t *testing.T, o *Options) {
+				o.Key, o.Algorithm, o.TPMDevice = "tpm-sealed", alg, swtpmtest.Start(t).Device
+			}},
+			provider{"tpm-sealed-pcrs/" + alg, func(t *testing.T, o *Options) {
+				o.Key, o.Algorithm, o.TPMDevice, o.PCRs = "tpm-sealed", alg, swtpmtest.Start(t).Device, []int{11, 7}
+			}},
 			provider{"tpm-tcp/" + alg, func(t *testing.T, o *Options) {
 				o.Key, o.Algorithm, o.TPMDevice = "tpm", alg, swtpmtest.StartTCP(t).Device
 			}},
@@ -234,12 +240,11 @@ func TestConformance(t *testing.T) {
 					t.Error(err)
 				}
 			}()
-			wantProvider, _, _ := strings.Cut(opts.Key, "-")
-			if id.ThingName != "gw-1" || id.Provider != wantProvider || id.Algorithm != opts.Algorithm || !id.Leaf().Equal(leaf) ||
+			if id.ThingName != "gw-1" || id.Provider != opts.Key || id.Algorithm != opts.Algorithm || !id.Leaf().Equal(leaf) ||
 				id.CertificateID() != certs.ID(leaf) || id.CACertificateID() != certs.ID(ca.cert) || len(id.Warnings) != 0 {
 				t.Errorf("loaded %+v", id)
 			}
-			if (id.TPMCommands != nil) != (id.Provider == ProviderTPM) {
+			if (id.TPMCommands == nil) != (id.Provider == ProviderFile) {
 				t.Error("TPMCommands does not go with the provider")
 			}
 			var commands uint64
@@ -252,10 +257,11 @@ func TestConformance(t *testing.T) {
 					t.Errorf("the server saw %d certificates", len(peer))
 				}
 			}
-			if id.TPMCommands != nil && id.TPMCommands()-commands != 2 {
+			each := map[string]uint64{ProviderTPM: 1}[id.Provider]
+			if id.TPMCommands != nil && id.TPMCommands()-commands != 2*each {
 				t.Errorf("2 handshakes took %d TPM commands", id.TPMCommands()-commands)
 			}
-			if id.Provider == ProviderFile || opts.Algorithm == "ecdsa-p256" {
+			if id.Provider != ProviderTPM || opts.Algorithm == "ecdsa-p256" {
 				handshake(t, id.TLSCertificate(), tls.VersionTLS13)
 			}
 		})
@@ -272,7 +278,7 @@ func handshake(t *testing.T, cert *tls.Certificate, version uint16) []*x509.Cert
 	roots := x509.NewCertPool()
 	roots.AddCert(ca.cert)
 
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -298,7 +304,7 @@ func handshake(t *testing.T, cert *tls.Certificate, version uint16) []*x509.Cert
 		}
 		peer = server.ConnectionState().PeerCertificates
 	})
-	conn, err := net.Dial("tcp", listener.Addr().String())
+	conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", listener.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -356,7 +362,7 @@ func TestOtherFileKeys(t *testing.T) {
 	for _, key := range []crypto.Signer{p384, p521, rsa3072} {
 		t.Run(certs.Algorithm(key.Public()), func(t *testing.T) {
 			opts := options(t)
-			data, err := encodeFileKey(key)
+			data, err := encodeFileKey(key, t.TempDir())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -429,6 +435,24 @@ func TestCauses(t *testing.T) {
 		{"an empty key file", "key-corrupt", "backup", ErrKeyCorrupt, func(t *testing.T, o Options, _ *swtpmtest.TPM) { replace(t, o, KeyFile, nil) }},
 		{"no TPM", "tpm-absent", "start the software TPM", ErrTPMAbsent, func(_ *testing.T, _ Options, s *swtpmtest.TPM) { s.PowerCut() }},
 		{"another TPM", "tpm-changed", "put the TPM back", ErrTPMChanged, func(_ *testing.T, _ Options, s *swtpmtest.TPM) { s.Exchange() }},
+		{"another TPM for a sealed key", "tpm-changed", "put the TPM back", ErrTPMChanged, func(t *testing.T, o Options, s *swtpmtest.TPM) {
+			sealAgain(t, o, ca)
+			s.Exchange()
+		}},
+		{"other firmware", "tpm-changed", "start the firmware", ErrTPMMeasured, func(t *testing.T, o Options, s *swtpmtest.TPM) {
+			o.PCRs = []int{16}
+			sealAgain(t, o, ca)
+			cmd := exec.CommandContext(t.Context(), "tpm2_pcrextend", "-T", s.TCTI, "16:sha256="+strings.Repeat("ab", 32))
+			if out, err := cmd.CombinedOutput(); err != nil {
+				t.Fatalf("%v (apt-get install tpm2-tools)\n%s", err, out)
+			}
+		}},
+		{"an owner's password", "tpm-failing", "tpm-owner-auth", ErrTPMFailing, func(t *testing.T, _ Options, s *swtpmtest.TPM) {
+			cmd := exec.CommandContext(t.Context(), "tpm2_changeauth", "-T", s.TCTI, "-c", "owner", "owned")
+			if out, err := cmd.CombinedOutput(); err != nil {
+				t.Fatalf("%v (apt-get install tpm2-tools)\n%s", err, out)
+			}
+		}},
 		{"no common name", "", "device.crt has no usable common name; set cloud.thing_name", ErrNoThingName, func(t *testing.T, o Options, _ *swtpmtest.TPM) {
 			key, err := readKey(o.path(KeyFile))
 			if err != nil {
@@ -456,6 +480,16 @@ func TestCauses(t *testing.T) {
 	if Cause(nil) != "" || Cause(io.EOF) != "" {
 		t.Error("a cause for nothing")
 	}
+}
+
+// sealAgain puts a sealed key and its certificate in the place of the TPM's.
+func sealAgain(t *testing.T, opts Options, ca *authority) {
+	t.Helper()
+	if err := errors.Join(os.Remove(opts.path(KeyFile)), os.Remove(opts.path(CertFile))); err != nil {
+		t.Fatal(err)
+	}
+	opts.Key = ProviderSealed
+	importChain(t, opts, ca.leaf(t, "gw-1", csrKey(t, opts)), ca.cert)
 }
 
 func TestThingNameOfConfiguration(t *testing.T) {
@@ -514,7 +548,7 @@ func TestWideModeIsAWarning(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer id.Close()
-	if len(id.Warnings) != 1 || !strings.Contains(id.Warnings[0], "chmod 600") {
+	if len(id.Warnings) != 1 || id.Warnings[0].ID != WarnKeyReadable || !strings.Contains(id.Warnings[0].String(), "chmod 600") {
 		t.Errorf("warnings: %q", id.Warnings)
 	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/jitr-agent/jitr-agent/internal/atomicfile"
 	"github.com/jitr-agent/jitr-agent/internal/certs"
+	"github.com/jitr-agent/jitr-agent/pkg/tpm"
 )
 
 // ImportFiles are the files that a person gives. Cert is needed; Chain and Key
@@ -20,6 +21,11 @@ type ImportFiles struct {
 	Cert  string // the device certificate, perhaps with its chain
 	Chain string // its CA, and what is above it
 	Key   string // the key, where it was not made by MakeCSR
+
+	// IntoTPM moves the key into the TPM: resident, or sealed where that is
+	// what Options.Key says. It moves one that is installed as a file already,
+	// too. The file Key itself stays.
+	IntoTPM bool
 }
 
 // Where Import puts a certificate.
@@ -48,13 +54,14 @@ type ImportResult struct {
 // battery starts in the past.
 //
 // Errors wrap ErrKeyMismatch, ErrNoKey, ErrKeyCorrupt, ErrNoThingName or those
-// of internal/certs. The TPM is not needed.
+// of internal/certs. The TPM is not needed, but for IntoTPM, whose errors wrap
+// the sentinels of the TPM too.
 func Import(ctx context.Context, opts Options, files ImportFiles, accepted bool, now, minTime time.Time) (ImportResult, error) {
 	in, err := readImport(files)
 	if err != nil {
 		return ImportResult{}, err
 	}
-	warnings, err := in.check(opts, now, minTime)
+	warnings, err := in.check(now, minTime)
 	if err != nil {
 		return ImportResult{}, err
 	}
@@ -68,7 +75,7 @@ func Import(ctx context.Context, opts Options, files ImportFiles, accepted bool,
 	}
 	defer unlock()
 
-	steps, as, err := in.plan(opts, accepted)
+	steps, as, err := in.plan(ctx, opts, accepted)
 	if err != nil {
 		return ImportResult{}, err
 	}
@@ -77,6 +84,10 @@ func Import(ctx context.Context, opts Options, files ImportFiles, accepted bool,
 			return ImportResult{}, fmt.Errorf("%s: cannot be written: %w; make room, or look at the file system, and run the same import again",
 				opts.path(step.file), reason(err))
 		}
+	}
+	warnings = append(warnings, in.leftBehind(opts)...)
+	if volatile := Volatile(opts); volatile != nil {
+		warnings = append(warnings, volatile.String())
 	}
 	return ImportResult{
 		CertificateID:   certs.ID(in.chain[0]),
@@ -97,6 +108,9 @@ type imported struct {
 
 func readImport(files ImportFiles) (*imported, error) {
 	in := &imported{files: files}
+	if files.IntoTPM && files.Key == "" {
+		return nil, errors.New("no key is named that could move into the TPM; name it with --key")
+	}
 	for _, f := range []struct{ path, flag string }{{files.Cert, "--cert"}, {files.Chain, "--chain"}} {
 		if f.path == "" && f.flag == "--chain" {
 			continue
@@ -118,16 +132,45 @@ func readImport(files ImportFiles) (*imported, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: cannot be read: %w; give another file with --key", files.Key, reason(err))
 	}
-	key, err := certs.ParseKey(data)
-	if err != nil {
+	if in.key, err = parseKey(files.Key, data); err != nil {
 		return nil, fmt.Errorf("%s: %w; give a PEM key file with --key", files.Key, err)
 	}
-	in.key = &deviceKey{path: files.Key, file: key}
 	return in, nil
 }
 
+// keyData is the content of the key file to install.
+func (in *imported) keyData(ctx context.Context, opts Options) ([]byte, error) {
+	switch {
+	case in.key.file == nil:
+		return in.key.data, nil // it is in the TPM already
+	case !in.files.IntoTPM:
+		return encodeFileKey(in.key.file, opts.Root)
+	}
+	provider := ProviderTPM
+	if opts.Key == ProviderSealed {
+		provider = ProviderSealed
+	}
+	data, err := keepKey(ctx, opts, provider, in.key.file)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", in.files.Key, err)
+	}
+	return data, nil
+}
+
+// leftBehind warns of the copies of a key that was moved into the TPM.
+func (in *imported) leftBehind(opts Options) []string {
+	if !in.files.IntoTPM || in.key.file == nil {
+		return nil
+	}
+	data, err := os.ReadFile(in.files.Key)
+	if err != nil || tpm.IsKey(data) || tpm.IsSealed(data) {
+		return []string{"the key is in the TPM now, but it was in " + opts.path(KeyFile) + " in clear: an SD card may keep what was overwritten, and a backup may have a copy; where that matters make a new key with jitr-agent csr"}
+	}
+	return []string{in.files.Key + " still holds the key in clear: destroy it, and every copy of it (shred -u " + in.files.Key + ")"}
+}
+
 // check judges what needs no look into the state directory.
-func (in *imported) check(opts Options, now, minTime time.Time) (warnings []string, err error) {
+func (in *imported) check(now, minTime time.Time) (warnings []string, err error) {
 	if err := certs.CheckChain(in.chain); err != nil {
 		return nil, fmt.Errorf("%s: %w; %s", in.files.Cert, err, in.chainRemedy(err))
 	}
@@ -198,20 +241,21 @@ func (in *imported) certStep(file string) step {
 // plan decides what to write, and where. No steps means that all is installed.
 // The steps are in an order in which every prefix of them leaves a state that
 // the same Import finishes: a key before its certificate.
-func (in *imported) plan(opts Options, accepted bool) (steps []step, as string, err error) {
+func (in *imported) plan(ctx context.Context, opts Options, accepted bool) (steps []step, as string, err error) {
 	installed := installedChain(opts, CertFile)
 	sameLeaf := len(installed) > 0 && installed[0].Equal(in.chain[0])
 	if accepted && len(installed) > 0 && !sameLeaf {
-		steps, err = in.planNext(opts)
+		steps, err = in.planNext(ctx, opts)
 		return steps, InstalledNext, err
 	}
-	steps, err = in.planDevice(opts, installed)
+	steps, err = in.planDevice(ctx, opts, installed)
 	return steps, InstalledDevice, err
 }
 
 // planDevice installs the identity itself.
-func (in *imported) planDevice(opts Options, installed []*x509.Certificate) (steps []step, err error) {
+func (in *imported) planDevice(ctx context.Context, opts Options, installed []*x509.Certificate) (steps []step, err error) {
 	path := opts.path(KeyFile)
+	install := true
 	switch {
 	case exists(path):
 		key, err := readKey(path)
@@ -221,10 +265,12 @@ func (in *imported) planDevice(opts Options, installed []*x509.Certificate) (ste
 		if !certs.SameKey(key.public(), in.chain[0].PublicKey) {
 			return nil, in.mismatch(path)
 		}
+		install = in.files.IntoTPM && key.file != nil // the same key moves
 	case in.key == nil:
 		return nil, in.noKey(path)
-	default:
-		data, err := encodeFileKey(in.key.file)
+	}
+	if install {
+		data, err := in.keyData(ctx, opts)
 		if err != nil {
 			return nil, err
 		}
@@ -253,7 +299,7 @@ func (in *imported) mismatch(path string) error {
 
 // planNext puts a candidate beside the accepted identity. A candidate with a
 // key of its own comes with next.key; one for device.key without.
-func (in *imported) planNext(opts Options) (steps []step, err error) {
+func (in *imported) planNext(ctx context.Context, opts Options) (steps []step, err error) {
 	forDevice, err := in.isFor(opts.path(KeyFile))
 	if err != nil {
 		return nil, err
@@ -277,7 +323,7 @@ func (in *imported) planNext(opts Options) (steps []step, err error) {
 		}
 	case forNext:
 	case in.key != nil:
-		data, err := encodeFileKey(in.key.file)
+		data, err := in.keyData(ctx, opts)
 		if err != nil {
 			return nil, err
 		}

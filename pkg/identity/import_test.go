@@ -82,7 +82,7 @@ func TestImportRefuses(t *testing.T) {
 			return ImportFiles{Cert: write(t, pemOf(ca.leaf(t, "gw 1", csrKey(t, *o)), ca.cert))}
 		}},
 		{"--key of another certificate", ErrKeyMismatch, "give the key that", func(t *testing.T, _ *Options) ImportFiles {
-			data, _ := encodeFileKey(newKey(t))
+			data, _ := encodeFileKey(newKey(t), t.TempDir())
 			return ImportFiles{Cert: write(t, pemOf(ca.leaf(t, "gw-1", newKey(t).Public()), ca.cert)), Key: write(t, data)}
 		}},
 		{"--key without a key", certs.ErrNoKey, "PEM key file", func(t *testing.T, o *Options) ImportFiles {
@@ -92,7 +92,7 @@ func TestImportRefuses(t *testing.T) {
 		{"--key over another device.key", ErrKeyMismatch, "never overwritten", func(t *testing.T, o *Options) ImportFiles {
 			csrKey(t, *o)
 			key := newKey(t)
-			data, _ := encodeFileKey(key)
+			data, _ := encodeFileKey(key, t.TempDir())
 			return ImportFiles{Cert: write(t, pemOf(ca.leaf(t, "gw-1", key.Public()), ca.cert)), Key: write(t, data)}
 		}},
 		{"a state directory that cannot be made", nil, "--state-dir", func(t *testing.T, o *Options) ImportFiles {
@@ -281,7 +281,7 @@ func TestImportNext(t *testing.T) {
 	}
 	pair := func() (ImportFiles, *x509.Certificate) {
 		key := newKey(t)
-		data, err := encodeFileKey(key)
+		data, err := encodeFileKey(key, t.TempDir())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -339,7 +339,7 @@ func TestImportHealsItself(t *testing.T) {
 			opts := options(t)
 			subject := key
 			if accepted {
-				data, err := encodeFileKey(key)
+				data, err := encodeFileKey(key, t.TempDir())
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -348,7 +348,7 @@ func TestImportHealsItself(t *testing.T) {
 					t.Fatal(err)
 				}
 				oldKey := newKey(t) // an earlier candidate
-				old, err := encodeFileKey(oldKey)
+				old, err := encodeFileKey(oldKey, t.TempDir())
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -362,7 +362,7 @@ func TestImportHealsItself(t *testing.T) {
 			} else if err := os.MkdirAll(opts.StateDir, 0o700); err != nil {
 				t.Fatal(err)
 			}
-			data, err := encodeFileKey(subject)
+			data, err := encodeFileKey(subject, t.TempDir())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -372,7 +372,7 @@ func TestImportHealsItself(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			steps, as, err := in.plan(opts, accepted)
+			steps, as, err := in.plan(t.Context(), opts, accepted)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -411,7 +411,7 @@ func TestImportPKCS1Key(t *testing.T) {
 		t.Fatal(err)
 	}
 	path := filepath.Join(t.TempDir(), "old.key")
-	data, err := encodeFileKey(key)
+	data, err := encodeFileKey(key, t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}

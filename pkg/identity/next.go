@@ -63,7 +63,7 @@ func finishPromotion(ctx context.Context, opts Options) error {
 	}
 	key, err := readKey(opts.path(KeyFile))
 	if err != nil {
-		return nil //nolint:nilerr // Load meets the same error and says it
+		return nil // Load meets the same error and says it
 	}
 	present := installedChain(opts, CertFile)
 	if !certs.SameKey(key.public(), next[0].PublicKey) || present != nil && certs.SameKey(key.public(), present[0].PublicKey) {

@@ -17,13 +17,11 @@ import (
 // a reason for a key that can be copied. The warning is for the user, if any.
 func chooseProvider(opts Options) (provider, warning string, err error) {
 	switch opts.Key {
-	case ProviderTPM, ProviderFile:
+	case ProviderTPM, ProviderSealed, ProviderFile:
 		return opts.Key, "", nil
-	case "tpm-sealed":
-		return "", "", errors.New(`[identity] key: "tpm-sealed" is not available in this version; set tpm, file or auto`)
 	case "auto":
 	default:
-		return "", "", fmt.Errorf("[identity] key: there is no %q; set auto, tpm or file", opts.Key)
+		return "", "", fmt.Errorf("[identity] key: there is no %q; set auto, tpm, tpm-sealed or file", opts.Key)
 	}
 	t, err := tpm.Open(opts.TPMDevice)
 	if err == nil {

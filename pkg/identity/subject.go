@@ -84,14 +84,14 @@ func set(name *pkix.Name, key, value string) error {
 func split(s string, separator byte) (parts []string, err error) {
 	var part strings.Builder
 	for i := 0; i < len(s); i++ {
-		switch {
-		case s[i] == '\\':
+		switch s[i] {
+		case '\\':
 			i++
 			if i == len(s) {
 				return nil, errors.New("it ends with a backslash")
 			}
 			part.WriteByte(s[i])
-		case s[i] == separator:
+		case separator:
 			parts = append(parts, part.String())
 			part.Reset()
 		default:

@@ -19,8 +19,8 @@ var errNoAnswer = errors.New("it does not answer")
 // transport.TPM. Only the holder of the TPM's turn may use it.
 type channel struct {
 	t     *TPM
-	ctx   context.Context
-	limit time.Duration // for each command
+	ctx   context.Context //nolint:containedctx // go-tpm's Send has no other way to get it
+	limit time.Duration   // for each command
 }
 
 // Send carries one command to the TPM. It sends it again while the TPM asks

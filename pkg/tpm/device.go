@@ -126,13 +126,14 @@ type socket struct {
 }
 
 func openSocket(network, address string) (*socket, error) {
-	conn, err := net.DialTimeout(network, address, commandLimit)
+	dialer := net.Dialer{Timeout: commandLimit}
+	conn, err := dialer.DialContext(context.Background(), network, address)
 	if errors.Is(err, syscall.EAGAIN) {
 		return &socket{network, address}, nil // busy, so it is there
 	}
 	var timeout net.Error
 	if errors.As(err, &timeout) && timeout.Timeout() {
-		return nil, fmt.Errorf("%w: %s", errNoAnswer, err) // not %w: no context of the caller has ended
+		return nil, fmt.Errorf("%w: %s", errNoAnswer, err) //nolint:errorlint // no context of the caller has ended
 	}
 	if err != nil {
 		return nil, err

@@ -21,8 +21,9 @@ type Key struct {
 	public     tpm2.TPM2BPublic
 	private    tpm2.TPM2BPrivate
 
-	pub  crypto.PublicKey
-	noDA bool
+	pub          crypto.PublicKey
+	noDA         bool
+	saysPassword bool // the file says so, which need not be true; see parseKey
 }
 
 // Public returns the public key, *ecdsa.PublicKey or *rsa.PublicKey. It needs
@@ -114,19 +115,21 @@ func (t *TPM) Load(ctx context.Context, key *Key) (*Signer, error) {
 // load loads the key under its parent and returns its handle.
 func load(c channel, key *Key) (tpm2.NamedHandle, error) {
 	p, err := open(c, key.parent)
-	if errors.Is(err, errNoParent) {
-		return tpm2.NamedHandle{}, fmt.Errorf("%w: %w; %s", ErrChanged, err, remedyChanged)
-	}
 	if err != nil {
 		return tpm2.NamedHandle{}, err
 	}
 	defer p.close(c)
-	rsp, err := tpm2.Load{ParentHandle: p.key, InPrivate: key.private, InPublic: key.public}.Execute(c)
+	return p.load(c, key.private, key.public, key.parentName)
+}
+
+// load loads an object under its parent; parentName is what its file says.
+func (p *parent) load(c channel, private tpm2.TPM2BPrivate, public tpm2.TPM2BPublic, parentName []byte) (tpm2.NamedHandle, error) {
+	rsp, err := tpm2.Load{ParentHandle: p.key, InPrivate: private, InPublic: public}.Execute(c)
 	if err == nil {
 		return tpm2.NamedHandle{Handle: rsp.ObjectHandle, Name: rsp.Name}, nil
 	}
 	if refused(err) {
-		err = key.blame(p, err)
+		err = p.blame(parentName, err)
 	}
 	return tpm2.NamedHandle{}, err
 }
@@ -155,11 +158,11 @@ const (
 // blame says whether the TPM or the file is to blame for a key that does not
 // load: the parent's name is a hash of its public key, so under the parent
 // that made the key only the file can be wrong.
-func (k *Key) blame(p *parent, err error) error {
+func (p *parent) blame(parentName []byte, err error) error {
 	switch {
-	case k.parentName == nil:
+	case parentName == nil:
 		return fmt.Errorf("%w, or its file is damaged: %w; %s", ErrChanged, err, remedyChanged)
-	case bytes.Equal(k.parentName, p.key.Name.Buffer):
+	case bytes.Equal(parentName, p.key.Name.Buffer):
 		return fmt.Errorf("%w, it is damaged: %w; %s", ErrCorrupt, err, remedyCorrupt)
 	default:
 		return fmt.Errorf("%w: %w; %s", ErrChanged, err, remedyChanged)

@@ -29,6 +29,7 @@ func srkTemplate() tpm2.TPMTPublic {
 // parent is a storage key that is loaded for the length of one operation.
 type parent struct {
 	key       tpm2.NamedHandle
+	public    tpm2.TPMTPublic
 	inFile    tpm2.TPMHandle // what the key file says
 	transient bool
 }
@@ -46,12 +47,17 @@ func choose(c channel) (*parent, error) {
 	return nil, err
 }
 
-// open returns the parent that a key file names.
+// open returns the parent that a key file names. That there is none is
+// ErrChanged.
 func open(c channel, inFile tpm2.TPMHandle) (*parent, error) {
 	if inFile == owner {
 		return transient(c)
 	}
-	return persistent(c, inFile)
+	p, err := persistent(c, inFile)
+	if errors.Is(err, errNoParent) {
+		return nil, fmt.Errorf("%w: %w; %s", ErrChanged, err, remedyChanged)
+	}
+	return p, err
 }
 
 // errNoParent: no storage key that we can use stands at the handle.
@@ -74,19 +80,43 @@ func persistent(c channel, h tpm2.TPMHandle) (*parent, error) {
 	if a := pub.ObjectAttributes; !a.Restricted || !a.Decrypt || !a.UserWithAuth || !a.NoDA {
 		return nil, fmt.Errorf("%w at %#x: its attributes do not fit", errNoParent, uint32(h))
 	}
-	return &parent{key: tpm2.NamedHandle{Handle: h, Name: rsp.Name}, inFile: h}, nil
+	return &parent{key: tpm2.NamedHandle{Handle: h, Name: rsp.Name}, public: *pub, inFile: h}, nil
 }
 
 func transient(c channel) (*parent, error) {
-	rsp, err := tpm2.CreatePrimary{PrimaryHandle: owner, InPublic: tpm2.New2B(srkTemplate())}.Execute(c)
+	rsp, err := tpm2.CreatePrimary{PrimaryHandle: c.ownerHandle(), InPublic: tpm2.New2B(srkTemplate())}.Execute(c)
+	switch {
+	case c.t.ownerAuth.isSet() && wrongAuth(err):
+		return nil, fmt.Errorf("%w: its owner hierarchy has another password than the one that was given: %w; correct the credential tpm-owner-auth, or make a persistent SRK at 0x81000001", ErrFailing, err)
+	case err != nil:
+		return nil, err
+	}
+	pub, err := rsp.OutPublic.Contents()
 	if err != nil {
 		return nil, err
 	}
 	return &parent{
 		key:       tpm2.NamedHandle{Handle: rsp.ObjectHandle, Name: rsp.Name},
+		public:    *pub,
 		inFile:    owner,
 		transient: true,
 	}, nil
+}
+
+// ownerHandle is the owner hierarchy with its authorization. A password goes
+// into an HMAC session, so that it never crosses the bus itself; without one
+// the empty password costs no session.
+func (c channel) ownerHandle() tpm2.AuthHandle {
+	h := tpm2.AuthHandle{Handle: owner, Auth: tpm2.PasswordAuth(nil)}
+	if c.t.ownerAuth.isSet() {
+		h.Auth = tpm2.HMAC(tpm2.TPMAlgSHA256, nonceSize, tpm2.Auth(c.t.ownerAuth.value))
+	}
+	return h
+}
+
+// wrongAuth says whether a password was wrong or missing.
+func wrongAuth(err error) bool {
+	return errors.Is(err, tpm2.TPMRCBadAuth) || errors.Is(err, tpm2.TPMRCAuthFail)
 }
 
 // close gives the parent's slot back. A failure costs a slot until the next

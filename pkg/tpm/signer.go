@@ -105,7 +105,10 @@ func (s *Signer) sign(c channel, digest []byte) ([]byte, error) {
 		},
 		Validation: tpm2.TPMTTKHashCheck{Tag: tpm2.TPMSTHashCheck, Hierarchy: tpm2.TPMRHNull},
 	}.Execute(c)
-	if errors.Is(err, tpm2.TPMRCAuthFail) || errors.Is(err, tpm2.TPMRCBadAuth) {
+	if wrongAuth(err) && s.key.saysPassword {
+		return nil, fmt.Errorf("%w: the key has a password, which is not supported: %w; make the key without one", ErrCorrupt, err)
+	}
+	if wrongAuth(err) {
 		return nil, fmt.Errorf("%w: the loaded key wants a password", errForeign)
 	}
 	if err != nil {

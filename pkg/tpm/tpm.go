@@ -1,4 +1,7 @@
-// Package tpm keeps a device key in a TPM 2.0 and signs with it. It promises:
+// Package tpm keeps a device key in a TPM 2.0 and signs with it. It knows two
+// kinds: a resident key (Key), which the TPM made or took in and which never
+// leaves it, and a sealed one (Sealed), a software key that only this TPM can
+// unlock. It promises:
 //
 //   - The key never raises the dictionary-attack counter: key and parent have
 //     noDA, so power cuts cannot lock a gateway out of its own key.
@@ -9,10 +12,13 @@
 //   - Every failure is one of the sentinels in errors.go, and its text says
 //     what to do. A cleared or exchanged TPM (ErrChanged) and a damaged key
 //     file (ErrCorrupt) are told apart.
-//   - The key file is a TSS2 PRIVATE KEY, which OpenSSL's tpm2 provider reads.
+//   - The file of a resident key is a TSS2 PRIVATE KEY, which OpenSSL's tpm2
+//     provider reads.
+//   - No secret crosses the bus to the TPM in clear: not a sealed key, not one
+//     that is taken in, not the owner's password.
 //
-// It makes no key unless CreateKey is called, and leaves nothing in the TPM:
-// the key lives wrapped in its file, loaded objects are transient.
+// It makes no key unless it is told to, and leaves nothing in the TPM: a key
+// lives wrapped in its file, loaded objects are transient.
 package tpm
 
 import (
@@ -29,18 +35,18 @@ const (
 	// signature and about a second for an ECC primary.
 	commandLimit = 10 * time.Second
 	// rsaLimit bounds the making of an RSA key, which is a search for primes:
-	// tens of seconds on a discrete chip. Linux itself allows five minutes
-	// (TPM2_DURATION_LONG_LONG in drivers/char/tpm/tpm.h).
+	// tens of seconds on a discrete chip.
 	rsaLimit = 2 * time.Minute
 )
 
 // TPM is one TPM. It is safe for concurrent use: operations run one at a
 // time, in an order of their own.
 type TPM struct {
-	name     string
-	dev      device
-	limit    time.Duration
-	commands atomic.Uint64
+	name      string
+	dev       device
+	limit     time.Duration
+	ownerAuth Secret
+	commands  atomic.Uint64
 
 	// turn holds one token; who has taken it may use the fields below and
 	// send commands. A channel, because a mutex cannot be given up on.
@@ -48,15 +54,27 @@ type TPM struct {
 	pending <-chan struct{} // closed when an abandoned command has come back
 }
 
+// Option changes how Open opens a TPM.
+type Option func(*TPM)
+
+// WithOwnerAuth gives the password of the owner hierarchy. It is needed only
+// where that has one and no storage root key stands at 0x81000001; the zero
+// Secret is no password.
+func WithOwnerAuth(password Secret) Option { return func(t *TPM) { t.ownerAuth = password } }
+
 // Open opens the TPM that device names: an absolute path ("/dev/tpmrm0"),
 // "unix:PATH" or "tcp:HOST:PORT" of a software TPM (swtpm). It sends no
 // command. Errors wrap ErrAbsent, ErrDenied or ErrFailing.
-func Open(device string) (*TPM, error) {
+func Open(device string, options ...Option) (*TPM, error) {
 	dev, err := openDevice(device)
 	if err != nil {
 		return nil, explain("open "+device, err)
 	}
-	return newTPM(device, dev), nil
+	t := newTPM(device, dev)
+	for _, o := range options {
+		o(t)
+	}
+	return t, nil
 }
 
 func newTPM(name string, dev device) *TPM {
@@ -94,28 +112,37 @@ func (t *TPM) FlushLeftovers(ctx context.Context) (n int, err error) {
 	if t.dev.Managed() {
 		return 0, nil
 	}
-	err = t.do(ctx, "flush leftover objects", func(c channel) error {
-		handles, err := transientHandles(c)
-		if err != nil {
-			return err
-		}
-		for _, h := range handles {
-			if _, err := (tpm2.FlushContext{FlushHandle: h}).Execute(c); err != nil {
-				return err
-			}
-			n++
-		}
-		return nil
+	err = t.do(ctx, "flush leftover objects", func(c channel) (err error) {
+		n, err = flushFrom(c, firstTransient)
+		return err
 	})
 	return n, err
 }
 
-// transientHandles lists the transient objects that are loaded.
-func transientHandles(c channel) ([]tpm2.TPMHandle, error) {
-	const (
-		first = 0x80000000 // TRANSIENT_FIRST, TPM 2.0 Part 2, 7.2
-		most  = 64         // any software TPM has fewer slots
-	)
+// flushFrom removes what is loaded of the kind that begins with first.
+func flushFrom(c channel, first uint32) (n int, err error) {
+	handles, err := handlesFrom(c, first)
+	if err != nil {
+		return 0, err
+	}
+	for _, h := range handles {
+		if _, err := (tpm2.FlushContext{FlushHandle: h}).Execute(c); err != nil {
+			return n, err
+		}
+		n++
+	}
+	return n, nil
+}
+
+// The first handles of two kinds (TPM 2.0 Part 2, 7.2).
+const (
+	firstTransient = 0x80000000 // TRANSIENT_FIRST
+	firstSession   = 0x02000000 // LOADED_SESSION_FIRST
+)
+
+// handlesFrom lists what is loaded of the kind that begins with first.
+func handlesFrom(c channel, first uint32) ([]tpm2.TPMHandle, error) {
+	const most = 64 // any software TPM has fewer slots
 	rsp, err := tpm2.GetCapability{Capability: tpm2.TPMCapHandles, Property: first, PropertyCount: most}.Execute(c)
 	if err != nil {
 		return nil, err
@@ -127,13 +154,22 @@ func transientHandles(c channel) ([]tpm2.TPMHandle, error) {
 	return list.Handle, nil
 }
 
-// do runs f alone on the TPM and explains its error.
+// do runs f alone on the TPM and explains its error. f may run twice.
 func (t *TPM) do(ctx context.Context, op string, f func(channel) error) error {
 	if err := t.take(ctx); err != nil {
 		return explain(op+" on "+t.name, err)
 	}
 	defer t.give()
-	if err := f(channel{t: t, ctx: ctx, limit: t.limit}); err != nil {
+	c := channel{t: t, ctx: ctx, limit: t.limit}
+	err := f(c)
+	if sessionsFull(err) && !t.dev.Managed() {
+		// Nobody cleans a software TPM, and ours live no longer than an
+		// operation.
+		if _, err = flushFrom(c, firstSession); err == nil {
+			err = f(c)
+		}
+	}
+	if err != nil {
 		return explain(op+" on "+t.name, err)
 	}
 	return nil

@@ -4,7 +4,9 @@ import (
 	"context"
 	"crypto"
 	"crypto/sha256"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -66,6 +68,13 @@ func TestSignsInLockout(t *testing.T) {
 	s := swtpmtest.Start(t)
 	tp := openTPM(t, s.Device)
 	signer := loadKey(t, tp, createKey(t, tp, ECDSAP256))
+	lockOut(t, tp)
+	checkSign(t, signer)
+}
+
+// lockOut guesses the password of another key until the TPM locks.
+func lockOut(t *testing.T, tp *TPM) {
+	t.Helper()
 	err := tp.do(t.Context(), "lock", func(c channel) error {
 		p, err := transient(c)
 		if err != nil {
@@ -102,7 +111,6 @@ func TestSignsInLockout(t *testing.T) {
 	if !errors.Is(err, ErrLocked) || !strings.Contains(err.Error(), "tpm2_dictionarylockout") {
 		t.Fatalf("a locked TPM: %v", err)
 	}
-	checkSign(t, signer)
 }
 
 // A child of go-tpm's own ECCSRKTemplate would load here and nowhere else, so
@@ -176,15 +184,70 @@ func tool(t *testing.T, s *swtpmtest.TPM, name string, args ...string) {
 	}
 }
 
+// A key of tpm2-tools, whose files say "password" of keys that have none. One
+// that has a password is told from it when it is used, and no guess is
+// counted.
+func TestKeyMadeByTPM2Tools(t *testing.T) {
+	s := swtpmtest.Start(t)
+	tp := openTPM(t, s.Device)
+	make := func(attributes string, more ...string) ([]byte, error) {
+		dir := t.TempDir()
+		f := func(name string) string { return filepath.Join(dir, name) }
+		tool(t, s, "tpm2_createprimary", "-C", "o", "-G", "ecc:aes128cfb", "-c", f("srk"),
+			"-a", "fixedtpm|fixedparent|sensitivedataorigin|userwithauth|noda|restricted|decrypt")
+		tool(t, s, "tpm2_create", append([]string{"-C", f("srk"), "-G", "ecc256", "-u", f("pub"), "-r", f("priv"), "-a", attributes}, more...)...)
+		tool(t, s, "tpm2_flushcontext", "-t")
+		tool(t, s, "tpm2_encodeobject", "-C", "0x40000001", "-u", f("pub"), "-r", f("priv"), "-o", f("key"))
+		return os.ReadFile(f("key"))
+	}
+	const usual = "fixedtpm|fixedparent|sensitivedataorigin|userwithauth|sign"
+	data, err := make(usual + "|noda")
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := ParseKey(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	signer := loadKey(t, tp, key)
+	checkSign(t, signer)
+	if err := signer.Close(); err != nil { // tpm2-tools need the slots
+		t.Fatal(err)
+	}
+	if again, err := ParseKey(encodeKey(t, key)); err != nil || !again.saysPassword {
+		t.Errorf("it is written otherwise than it was read: %v", err)
+	}
+
+	if data, err = make(usual+"|noda", "-p", "secret"); err != nil {
+		t.Fatal(err)
+	}
+	if key, err = ParseKey(data); err != nil {
+		t.Fatal(err)
+	}
+	digest := sha256.Sum256(nil)
+	signer = loadKey(t, tp, key)
+	_, err = signer.Sign(nil, digest[:], crypto.SHA256)
+	if !errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), "has a password") {
+		t.Errorf("a key with a password: %v", err)
+	}
+	if err := signer.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if data, err = make(usual, "-p", "secret"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err = ParseKey(data); !errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), "noDA") {
+		t.Errorf("without noDA: %v", err)
+	}
+	if n := lockoutCounter(t, tp); n != 0 {
+		t.Errorf("the lockout counter is %d", n)
+	}
+}
+
 // A provisioned gateway has its SRK at 0x81000001.
 func TestPersistentSRK(t *testing.T) {
 	s := swtpmtest.Start(t)
-	dir := t.TempDir()
-	srk := filepath.Join(dir, "srk")
-	tool(t, s, "tpm2_createprimary", "-C", "o", "-G", "ecc:aes128cfb", "-c", srk,
-		"-a", "fixedtpm|fixedparent|sensitivedataorigin|userwithauth|noda|restricted|decrypt")
-	tool(t, s, "tpm2_evictcontrol", "-C", "o", "-c", srk, "0x81000001")
-	tool(t, s, "tpm2_flushcontext", "-t")
+	persistSRK(t, s)
 	// With a password on the owner hierarchy no primary can be made.
 	tool(t, s, "tpm2_changeauth", "-c", "owner", "owned")
 
@@ -224,8 +287,45 @@ func TestOwnerPassword(t *testing.T) {
 	tool(t, s, "tpm2_changeauth", "-c", "owner", "owned")
 	tp := openTPM(t, s.Device)
 	_, err := tp.CreateKey(t.Context(), ECDSAP256)
-	if !errors.Is(err, ErrFailing) || !strings.Contains(err.Error(), "owner hierarchy has a password") {
+	if !errors.Is(err, ErrFailing) || !strings.Contains(err.Error(), "owner hierarchy has a password") || !strings.Contains(err.Error(), "tpm-owner-auth") {
 		t.Errorf("got %v", err)
+	}
+
+	owned, err := Open(s.Device, WithOwnerAuth(NewSecret([]byte("owned"))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := createKey(t, owned, ECDSAP256)
+	signer := loadKey(t, owned, key)
+	checkSign(t, signer)
+	s.PowerCycle()
+	checkSign(t, signer) // it is loaded again, which takes the password
+	unsealKey(t, owned, sealKey(t, owned, softwareKey(t, ECDSAP256)))
+
+	wrong, err := Open(s.Device, WithOwnerAuth(NewSecret([]byte("own"))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := wrong.Load(t.Context(), key); !errors.Is(err, ErrFailing) || !strings.Contains(err.Error(), "correct the credential tpm-owner-auth") {
+		t.Errorf("a wrong password: %v", err)
+	}
+	if n := lockoutCounter(t, owned); n != 0 {
+		t.Errorf("the lockout counter is %d", n)
+	}
+}
+
+// A password does not get into a log.
+func TestSecretIsNotPrinted(t *testing.T) {
+	secret := NewSecret([]byte("owned"))
+	for _, format := range []string{"%v", "%+v", "%#v", "%s", "%x", "%q"} {
+		for _, value := range []any{secret, &secret, struct{ S Secret }{secret}} {
+			if got := fmt.Sprintf(format, value); strings.Contains(got, "owned") || strings.Contains(got, "6f776e6564") || strings.Contains(got, "0x6f") {
+				t.Errorf("%s: %s", format, got)
+			}
+		}
+	}
+	if got, err := json.Marshal(map[string]any{"s": secret}); err == nil {
+		t.Errorf("marshalled: %s", got)
 	}
 }
 
@@ -333,7 +433,7 @@ func TestHang(t *testing.T) {
 }
 
 func TestOpenErrors(t *testing.T) {
-	dir, err := os.MkdirTemp("", "x")
+	dir, err := os.MkdirTemp("", "x") //nolint:usetesting // a unix address has 108 bytes
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -397,8 +497,8 @@ func TestNode(t *testing.T) {
 }
 
 // A user who is not in the group of the device. As root, only the user id that
-// the kernel checks files against is changed, and only for this thread, which
-// ends with the goroutine that has locked it.
+// the kernel checks files against is changed, for this thread and this one
+// call. The thread must not end: swtpm dies with the one that started it.
 func TestDenied(t *testing.T) {
 	s := swtpmtest.Start(t)
 	if err := os.Chmod(strings.TrimPrefix(s.Device, "unix:"), 0o600); err != nil {
@@ -408,8 +508,10 @@ func TestDenied(t *testing.T) {
 	denied := make(chan error)
 	go func() {
 		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
 		if os.Geteuid() == 0 {
 			_, _, _ = syscall.RawSyscall(syscall.SYS_SETFSUID, 65534, 0, 0)
+			defer func() { _, _, _ = syscall.RawSyscall(syscall.SYS_SETFSUID, 0, 0, 0) }()
 		} else if err := os.Chmod(strings.TrimPrefix(s.Device, "unix:"), 0); err != nil {
 			denied <- err
 			return

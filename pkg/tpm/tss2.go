@@ -46,7 +46,7 @@ type tssKey struct {
 func (k *Key) Encode() ([]byte, error) {
 	der, err := asn1.Marshal(tssKey{
 		Type:      loadable,
-		EmptyAuth: true,
+		EmptyAuth: !k.saysPassword,
 		Parent:    int64(k.parent),
 		Public:    tpm2.Marshal(k.public),
 		Private:   tpm2.Marshal(k.private),
@@ -91,9 +91,6 @@ func parseKey(data []byte) (*Key, error) {
 		if err != nil {
 			return nil, err
 		}
-		if !raw.EmptyAuth {
-			return nil, errors.New("the key has a password, which this version does not support")
-		}
 		public, err := sized(raw.Public)
 		if err != nil {
 			return nil, fmt.Errorf("its public area: %w", err)
@@ -107,7 +104,18 @@ func parseKey(data []byte) (*Key, error) {
 			return nil, fmt.Errorf("its parent %d is not a handle", raw.Parent)
 		}
 		parent := tpm2.TPMHandle(uint32(raw.Parent)) //nolint:gosec // the range was checked
-		return newKey(parent, parentName(preamble), tpm2.BytesAs2B[tpm2.TPMTPublic](public), tpm2.TPM2BPrivate{Buffer: private})
+		key, err := newKey(parent, parentName(preamble), tpm2.BytesAs2B[tpm2.TPMTPublic](public), tpm2.TPM2BPrivate{Buffer: private})
+		if err != nil {
+			return nil, err
+		}
+		// tpm2_encodeobject 5.4 says so of every key that has none. Whether it
+		// is true shows when the key is used, and without noDA that would be a
+		// guess which brings the TPM nearer to its lockout.
+		key.saysPassword = !raw.EmptyAuth
+		if key.saysPassword && !key.noDA {
+			return nil, errors.New("its file says that the key has a password, and without noDA it is not tried whether that is true")
+		}
+		return key, nil
 	}
 }
 

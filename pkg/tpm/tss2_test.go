@@ -74,8 +74,8 @@ func TestKeyFilesOfOthers(t *testing.T) {
 			t.Errorf("%s: %v", test.name, err)
 			continue
 		}
-		if key.parent != test.parent {
-			t.Errorf("%s: the parent is %#x", test.name, uint32(key.parent))
+		if key.parent != test.parent || key.saysPassword {
+			t.Errorf("%s: the parent is %#x; it has a password: %v", test.name, uint32(key.parent), key.saysPassword)
 		}
 	}
 }
@@ -118,7 +118,10 @@ func TestUnusableKeyFiles(t *testing.T) {
 		{"another key", []byte("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"), "no whole PEM block"},
 		{"not ASN.1", pem.EncodeToMemory(&pem.Block{Type: PEMType, Bytes: []byte("hello")}), "not a TPM key"},
 		{"a sealed one", repack(t, func(k *tssKey) { k.Type = asn1.ObjectIdentifier{2, 23, 133, 10, 1, 5} }), "2.23.133.10.1.5"},
-		{"with a password", repack(t, func(k *tssKey) { k.EmptyAuth = false }), "password"},
+		{"with a password and no noDA", repack(t, func(k *tssKey) {
+			area(func(p *tpm2.TPMTPublic) { p.ObjectAttributes.NoDA = false })(k)
+			k.EmptyAuth = false
+		}), "password"},
 		{"a parent beyond 32 bits", repack(t, func(k *tssKey) { k.Parent = 1 << 32 }), "not a handle"},
 		{"a private area cut short", repack(t, func(k *tssKey) { k.Private = k.Private[:20] }), "private area"},
 		{"a public area cut short", repack(t, func(k *tssKey) { k.Public = k.Public[:20] }), "public area"},
