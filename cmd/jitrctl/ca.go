@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/jitr-agent/jitr-agent/internal/ca"
+	"github.com/jitr-agent/jitr-agent/internal/ca/inventory"
 	"github.com/jitr-agent/jitr-agent/internal/cli"
 )
 
@@ -15,13 +16,14 @@ func newCA() *cobra.Command {
 		Use:   "ca",
 		Short: "Make a device CA and sign with it",
 	}
-	cmd.AddCommand(newCAInit(), newCASign(), newCABundle(), newCAVerificationCert())
+	cmd.AddCommand(newCAInit(), newCAAdopt(), newCASign(), newCABundle(), newCAVerificationCert(),
+		newCAList(), newCARevoke(), newCACRL())
 	return cmd
 }
 
 // dirFlag is the one flag that all ca commands share.
 func dirFlag(cmd *cobra.Command) *string {
-	dir := cmd.Flags().String("dir", "", "directory of the CA: ca.crt and ca.key, or CAroot.pem and CAroot.key")
+	dir := cmd.Flags().String("dir", "", "directory of the CA: ca.crt and ca.key, or as openssl users call them")
 	required(cmd, "dir")
 	return dir
 }
@@ -57,7 +59,7 @@ func oneFile(what string) cobra.PositionalArgs {
 // was wrong on the command line is wrong usage.
 func failed(operation, object string, err error) error {
 	err = fmt.Errorf("%s %s: %w", operation, object, err)
-	if errors.Is(err, ca.ErrBadValidity) || errors.Is(err, ca.ErrBadAlgorithm) {
+	if !errors.Is(err, ca.ErrBadManifest) && (errors.Is(err, ca.ErrBadValidity) || errors.Is(err, ca.ErrBadAlgorithm) || errors.Is(err, inventory.ErrBadReason)) {
 		return cli.Usage(err)
 	}
 	return err

@@ -31,7 +31,7 @@ alone, not the key.`,
 		if err != nil {
 			return failed("bundle", args[0], fmt.Errorf("%w; give the file that 'openssl x509 -req' wrote", err))
 		}
-		authority, err := ca.Open(*dir)
+		authority, err := ca.Open(*dir, nil)
 		if err != nil {
 			return failed("bundle", args[0], err)
 		}

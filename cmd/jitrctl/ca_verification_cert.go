@@ -19,12 +19,12 @@ its common name. It is needed once, within 7 days.`,
 		Example: "  jitrctl ca verification-cert --dir CA --registration-code $(aws iot get-registration-code --output text) --out Verify.crt",
 		Args:    cobra.NoArgs,
 	}
-	dir, out := dirFlag(cmd), outFlag(cmd)
+	dir, out, ask := dirFlag(cmd), outFlag(cmd), passphraseFlag(cmd)
 	code := cmd.Flags().String("registration-code", "", "`CODE` from 'aws iot get-registration-code'")
 	required(cmd, "registration-code")
 
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		authority, err := ca.Open(*dir)
+		authority, err := ca.Open(*dir, ask)
 		if err != nil {
 			return failed("make a verification certificate with", *dir, err)
 		}

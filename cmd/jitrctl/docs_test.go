@@ -24,7 +24,7 @@ func TestOperatorDocs(t *testing.T) {
 	for _, block := range shBlock.FindAllSubmatch(page, -1) {
 		script.Write(block[1])
 	}
-	for _, command := range []string{"ca init", "ca verification-cert", "ca sign", "ca bundle"} {
+	for _, command := range []string{"ca init", "ca verification-cert", "ca sign", "ca bundle", "ca list", "ca revoke", "ca crl", "ca adopt"} {
 		if !strings.Contains(script.String(), "jitrctl "+command) {
 			t.Errorf("the page has no block that runs jitrctl %s", command)
 		}
@@ -32,7 +32,16 @@ func TestOperatorDocs(t *testing.T) {
 	script.WriteString(`
 cmp deviceCertAndCA.crt <(cat deviceCert.crt openssl/CAroot.pem)
 openssl verify -x509_strict -CAfile CA/ca.crt Verify.crt gw-1-new.crt gw-2.crt
-openssl verify -CAfile openssl/CAroot.pem openssl/Verify.crt gw-1.crt
+openssl verify -CAfile openssl/CAroot.pem openssl/Verify.crt gw-1.crt by-openssl/gw-11.crt
+openssl verify -x509_strict -CAfile CA/ca.crt certificates/gw-11.crt certificates/gw-12.crt certificates/gw-13.crt certificates/gw-2.crt
+cmp certificates/gw-2.crt gw-2.crt
+openssl verify -CAfile openssl/CAroot.pem plant/CAroot.pem
+openssl verify -x509_strict -CAfile CA/ca.crt plant-CA/ca.crt
+openssl pkey -in sealed-CA/ca.key -passin file:passphrase -noout -check
+openssl crl -in openssl/CA.crl -CAfile openssl/CAroot.pem -noout
+! openssl verify -crl_check -CAfile CA/ca.crt -CRLfile CA.crl certificates/gw-12.crt
+jitrctl ca list --dir openssl --format csv | grep -c '/CN=gw-1,' | grep -x 2
+jitrctl ca list --dir openssl --format csv | grep -c ',imported,' | grep -x 4
 `)
 	cmd := exec.CommandContext(t.Context(), "bash", "-euxo", "pipefail", "-c", script.String())
 	cmd.Dir = t.TempDir()

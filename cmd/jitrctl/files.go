@@ -26,13 +26,17 @@ func readFile(cmd *cobra.Command, file string) ([]byte, error) {
 
 // writeChain writes certificates as PEM to file, or to stdout for "-".
 func writeChain(cmd *cobra.Command, file string, chain []*x509.Certificate) error {
-	data := certs.EncodeChain(chain)
+	return writeFile(cmd, "certificate", file, certs.EncodeChain(chain))
+}
+
+// writeFile writes a result to file, or to stdout for "-".
+func writeFile(cmd *cobra.Command, what, file string, data []byte) error {
 	if file == std {
 		_, err := cmd.OutOrStdout().Write(data)
 		return err
 	}
 	if err := atomicfile.Write(file, data, 0o644); err != nil {
-		return fmt.Errorf("write the certificate to %s: %w", file, err)
+		return fmt.Errorf("write the %s to %s: %w", what, file, err)
 	}
 	return nil
 }

@@ -6,15 +6,19 @@
 // Files interchange with openssl in both directions. The directory holds
 //
 //	ca.crt          the CA's certificate, then its issuers if it is an intermediate one
-//	ca.key          its private key, PKCS#8 (PKCS#1 and SEC 1 are read too), 0600
-//	issued/ID.crt   all certificates made for one request, the newest first
-//	lock            held while a command writes here
+//	ca.key          its private key, PKCS#8, encrypted on request, 0600
+//	inventory.db    every certificate that it has made (package inventory)
+//	lock            held while a command works with the inventory
 //
-// A CA made by openssl under the names CAroot.pem and CAroot.key is used as
-// it is.
+// A CA made by openssl is used as it is, under the names of the AWS how-tos
+// and of 'openssl ca'.
 //
-// Two processes may use one directory at the same time: who writes waits for
-// the other until the context ends.
+// A certificate leaves this package only after it is in the inventory, and on
+// the disk there. So a command that was killed can be given again: what was
+// handed out is handed out again, and what was not is made then.
+//
+// Two processes may use one directory at the same time: the one waits for the
+// other until the context ends.
 package ca
 
 import (
@@ -31,20 +35,22 @@ import (
 )
 
 // layouts are the file names a CA may have, certificate and key, ours first.
-// The second pair is what the AWS how-tos of the openssl days call them.
-var layouts = [][2]string{{"ca.crt", "ca.key"}, {"CAroot.pem", "CAroot.key"}}
+// The second pair is what the AWS how-tos of the openssl days call them, the
+// third what openssl.cnf has for 'openssl ca'.
+var layouts = [][2]string{{"ca.crt", "ca.key"}, {"CAroot.pem", "CAroot.key"}, {"cacert.pem", "private/cakey.pem"}}
 
 // CA is a certificate authority in a directory. Its private key is read only
 // when something is signed, so a copy without the key can still bundle.
 type CA struct {
 	dir     string
 	keyFile string
+	ask     Passphrase
 	chain   []*x509.Certificate // the CA's own certificate first
 }
 
 // Open reads the CA's certificate from dir. Where there is none the error
-// wraps ErrNoCA.
-func Open(dir string) (*CA, error) {
+// wraps ErrNoCA. ask may be nil; then an encrypted key is ErrNoPassphrase.
+func Open(dir string, ask Passphrase) (*CA, error) {
 	for _, names := range layouts {
 		file := filepath.Join(dir, names[0])
 		data, err := os.ReadFile(file)
@@ -61,7 +67,7 @@ func Open(dir string) (*CA, error) {
 		if !chain[0].IsCA {
 			return nil, fmt.Errorf("%s: %w (basicConstraints CA:TRUE is missing), so AWS IoT does not register it; make a CA with 'jitrctl ca init'", file, certs.ErrNotCA)
 		}
-		return &CA{dir: dir, keyFile: filepath.Join(dir, names[1]), chain: chain}, nil
+		return &CA{dir: dir, keyFile: filepath.Join(dir, names[1]), ask: ask, chain: chain}, nil
 	}
 	return nil, fmt.Errorf("%s: %w (no %s); make one with 'jitrctl ca init --dir %s --cn NAME'", dir, ErrNoCA, layouts[0][0], dir)
 }
@@ -96,16 +102,12 @@ func (c *CA) signer(now time.Time) (crypto.Signer, error) {
 	case own.KeyUsage != 0 && own.KeyUsage&x509.KeyUsageCertSign == 0:
 		return nil, fmt.Errorf("the CA %q: its certificate has a keyUsage without keyCertSign; make a CA with 'jitrctl ca init'", certs.Name(own))
 	}
-	data, err := os.ReadFile(c.keyFile)
+	key, err := readKey(c.keyFile, c.ask)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%w; signing needs the CA's private key there", err)
 	}
 	if err != nil {
 		return nil, err
-	}
-	key, err := certs.ParseKey(data)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", c.keyFile, err)
 	}
 	if !certs.SameKey(key.Public(), own.PublicKey) {
 		return nil, fmt.Errorf("%s: %w; put the key there that the CA was made with", c.keyFile, ErrKeyMismatch)

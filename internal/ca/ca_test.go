@@ -121,7 +121,7 @@ func TestOpen_refuses(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			if _, err := Open(dir); !errors.Is(err, tt.want) {
+			if _, err := Open(dir, nil); !errors.Is(err, tt.want) {
 				t.Errorf("err = %v, want %v", err, tt.want)
 			}
 		})

@@ -1,15 +1,12 @@
 package ca
 
 import (
+	"bytes"
 	"context"
 	"crypto"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/rsa"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"encoding/pem"
+	"encoding/asn1"
 	"errors"
 	"fmt"
 	"os"
@@ -19,6 +16,7 @@ import (
 	"time"
 
 	"github.com/jitr-agent/jitr-agent/internal/atomicfile"
+	"github.com/jitr-agent/jitr-agent/internal/ca/inventory"
 	"github.com/jitr-agent/jitr-agent/internal/certs"
 	"github.com/jitr-agent/jitr-agent/internal/filelock"
 )
@@ -32,13 +30,18 @@ const DefaultDays = 3650
 type InitOptions struct {
 	CommonName string    // as it shall appear in AWS IoT and in every device certificate's issuer
 	Algorithm  string    // one of Algorithms
-	Days       int       // validity, such as DefaultDays
+	Days       int       // validity, such as DefaultDays; it ends with the parent's at the latest
+	Passphrase []byte    // encrypts the key; empty: the key is in the clear
+	Parent     *CA       // signs the new CA's certificate; nil: it signs itself, as a root
 	Now        time.Time // the time of signing
 }
 
-// Init makes a self-signed CA in dir, which it creates where there is none.
-// It overwrites nothing: where there is a CA already, or half of one, the
-// error wraps ErrExists and names the file.
+// Init makes a CA in dir, which it creates where there is none. It overwrites
+// nothing: where there is a CA already, or half of one, the error wraps
+// ErrExists and names the file.
+//
+// An intermediate CA goes into its parent's inventory, so that the parent can
+// revoke it.
 func Init(ctx context.Context, dir string, o InitOptions) (*CA, error) {
 	if o.CommonName == "" {
 		return nil, errors.New("a CA needs a name; give one with --cn")
@@ -51,7 +54,7 @@ func Init(ctx context.Context, dir string, o InitOptions) (*CA, error) {
 		return nil, err
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, err
+		return nil, withRoom(err)
 	}
 	held, err := filelock.Wait(ctx, filepath.Join(dir, "lock"))
 	if err != nil {
@@ -66,43 +69,108 @@ func Init(ctx context.Context, dir string, o InitOptions) (*CA, error) {
 	if err != nil {
 		return nil, err
 	}
+	chain, err := rootOrBelow(ctx, o, key, end)
+	if err != nil {
+		return nil, err
+	}
+	if err := write(dir, key, o.Passphrase, chain); err != nil {
+		return nil, withRoom(err)
+	}
+	return &CA{dir: dir, keyFile: filepath.Join(dir, layouts[0][1]), chain: chain, ask: func(string) ([]byte, error) { return o.Passphrase, nil }}, nil
+}
+
+// rootOrBelow makes the CA's certificate, and puts its issuers behind it.
+func rootOrBelow(ctx context.Context, o InitOptions, key crypto.Signer, end time.Time) ([]*x509.Certificate, error) {
+	if o.Parent != nil {
+		return o.Parent.below(ctx, o, key, end)
+	}
 	ski, err := keyID(key.Public())
 	if err != nil {
 		return nil, err
 	}
 	template := &x509.Certificate{
-		SerialNumber:          serial(),
-		Subject:               pkix.Name{CommonName: o.CommonName},
-		NotBefore:             o.Now.Add(-backdate),
-		NotAfter:              end,
-		BasicConstraintsValid: true,
-		IsCA:                  true,
-		KeyUsage:              x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
-		SubjectKeyId:          ski,
-		AuthorityKeyId:        ski,
+		SerialNumber:   serial(),
+		NotBefore:      o.Now.Add(-backdate),
+		NotAfter:       end,
+		SubjectKeyId:   ski,
+		AuthorityKeyId: ski,
 	}
+	asCA(template, o.CommonName)
 	own, err := create(template, template, key.Public(), key)
 	if err != nil {
 		return nil, err
 	}
-	if err := write(dir, key, own); err != nil {
+	return []*x509.Certificate{own}, nil
+}
+
+func asCA(template *x509.Certificate, name string) {
+	template.Subject = pkix.Name{CommonName: name}
+	template.BasicConstraintsValid, template.IsCA = true, true
+	template.KeyUsage = x509.KeyUsageCertSign | x509.KeyUsageCRLSign
+}
+
+// below signs the certificate of a CA under this one.
+func (c *CA) below(ctx context.Context, o InitOptions, key crypto.Signer, end time.Time) ([]*x509.Certificate, error) {
+	own := c.Certificate()
+	if own.MaxPathLen == 0 && own.MaxPathLenZero {
+		return nil, fmt.Errorf("the CA %q: %w (pathLenConstraint 0); take another one as --parent", certs.Name(own), ErrNoCABelow)
+	}
+	if bytes.Equal(own.RawSubject, encodedName(o.CommonName)) {
+		return nil, fmt.Errorf("the CA %q has that name itself, and openssl takes a certificate whose issuer has its own name for a root; choose another --cn", certs.Name(own))
+	}
+	signer, err := c.signer(o.Now)
+	if err != nil {
 		return nil, err
 	}
-	return &CA{dir: dir, keyFile: filepath.Join(dir, layouts[0][1]), chain: []*x509.Certificate{own}}, nil
+	template, err := c.leafTemplate(key.Public(), o.Now, end)
+	if err != nil {
+		return nil, err
+	}
+	asCA(template, o.CommonName)
+	if own.MaxPathLen > 0 { // -1 where there is no limit
+		template.MaxPathLen = own.MaxPathLen - 1
+		template.MaxPathLenZero = template.MaxPathLen == 0
+	}
+	cert, err := create(template, own, key.Public(), signer)
+	if err != nil {
+		return nil, err
+	}
+	st, err := c.open(ctx, o.Now)
+	if err != nil {
+		return nil, err
+	}
+	defer st.Close()
+	err = st.Update(func(tx *inventory.Tx) error {
+		_, err := tx.Add(cert, inventory.Signed, o.Now)
+		return err
+	})
+	if err != nil {
+		return nil, withRoom(err)
+	}
+	return certs.Append([]*x509.Certificate{cert}, c.chain), nil
+}
+
+// encodedName is the subject that a CA of that name gets.
+func encodedName(cn string) []byte {
+	der, err := asn1.Marshal(pkix.Name{CommonName: cn}.ToRDNSequence())
+	if err != nil {
+		return nil // what cannot be encoded equals nothing, and create says so
+	}
+	return der
 }
 
 // write stores a new CA. Half a CA is worse than none, because the next Init
 // refuses it: where the certificate cannot be written, the key goes too.
-func write(dir string, key crypto.Signer, own *x509.Certificate) error {
-	der, err := x509.MarshalPKCS8PrivateKey(key)
+func write(dir string, key crypto.Signer, passphrase []byte, chain []*x509.Certificate) error {
+	data, err := encodeKey(key, passphrase)
 	if err != nil {
 		return err
 	}
 	certFile, keyFile := filepath.Join(dir, layouts[0][0]), filepath.Join(dir, layouts[0][1])
-	if err := atomicfile.Write(keyFile, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600); err != nil {
+	if err := atomicfile.Write(keyFile, data, 0o600); err != nil {
 		return err
 	}
-	if err := atomicfile.Write(certFile, certs.EncodeChain([]*x509.Certificate{own}), 0o644); err != nil {
+	if err := atomicfile.Write(certFile, certs.EncodeChain(chain), 0o644); err != nil {
 		return errors.Join(err, atomicfile.Remove(keyFile))
 	}
 	return nil
@@ -110,28 +178,11 @@ func write(dir string, key crypto.Signer, own *x509.Certificate) error {
 
 // exists names the first file in dir that a new CA would overwrite, or "".
 func exists(dir string) string {
-	for _, name := range slices.Concat(layouts[0][:], layouts[1][:]) {
+	for _, name := range slices.Concat(layouts[0][:], layouts[1][:], layouts[2][:]) {
 		file := filepath.Join(dir, name)
 		if _, err := os.Lstat(file); err == nil {
 			return file
 		}
 	}
 	return ""
-}
-
-// Algorithms are the kinds of key that Init makes, the default first: P-256
-// is what a TPM and AWS IoT both have, and its certificates are the smallest
-// on a metered link. RSA is for peers that know nothing else.
-func Algorithms() []string { return []string{"ecdsa-p256", "rsa-2048", "rsa-4096"} }
-
-func newKey(algorithm string) (crypto.Signer, error) {
-	switch algorithm {
-	case "ecdsa-p256":
-		return ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	case "rsa-2048":
-		return rsa.GenerateKey(rand.Reader, 2048)
-	case "rsa-4096":
-		return rsa.GenerateKey(rand.Reader, 4096)
-	}
-	return nil, fmt.Errorf("%w: %q", ErrBadAlgorithm, algorithm)
 }

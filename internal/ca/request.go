@@ -54,13 +54,14 @@ func checkRequest(csr *x509.CertificateRequest) error {
 	return nil
 }
 
-// subjectOf is the subject that the certificate gets: the request's own, or
-// with its common name replaced by name where name is not empty. The common
-// name must be one, and a thing name; other errors wrap ErrBadName.
-func subjectOf(csr *x509.CertificateRequest, name string) ([]byte, error) {
+// subjectOf is the subject that the certificate gets, and the common name in
+// it: the request's own, or with its common name replaced by name where name
+// is not empty. There must be one common name, and a thing name; other errors
+// wrap ErrBadName.
+func subjectOf(csr *x509.CertificateRequest, name string) (raw []byte, common string, err error) {
 	var rdns pkix.RDNSequence
 	if _, err := asn1.Unmarshal(csr.RawSubject, &rdns); err != nil {
-		return nil, fmt.Errorf("the request's subject is damaged: %w; make it again with 'jitr-agent csr'", err)
+		return nil, "", fmt.Errorf("the request's subject is damaged: %w; make it again with 'jitr-agent csr'", err)
 	}
 	names := commonNames(rdns)
 	if name != "" {
@@ -69,20 +70,20 @@ func subjectOf(csr *x509.CertificateRequest, name string) ([]byte, error) {
 	}
 	switch {
 	case len(names) == 0:
-		return nil, fmt.Errorf("%w: there is none, and it becomes the thing's name in AWS IoT; give one with --name NAME, or make the request with 'openssl req -new -subj /CN=NAME' or 'jitr-agent csr --subject CN=NAME'", ErrBadName)
+		return nil, "", fmt.Errorf("%w: there is none, and it becomes the thing's name in AWS IoT; give one with --name NAME, or make the request with 'openssl req -new -subj /CN=NAME' or 'jitr-agent csr --subject CN=NAME'", ErrBadName)
 	case len(names) > 1:
-		return nil, fmt.Errorf("%w: there are %d of them, %q; say which one counts with --name NAME", ErrBadName, len(names), names)
+		return nil, "", fmt.Errorf("%w: there are %d of them, %q; say which one counts with --name NAME", ErrBadName, len(names), names)
 	case !certs.ValidThingName(names[0]):
-		return nil, fmt.Errorf("%w: %q, where AWS IoT takes 1 to 128 of a-z A-Z 0-9 : _ -; give another with --name NAME, or make the request with 'openssl req -new -subj /CN=NAME' or 'jitr-agent csr --subject CN=NAME'", ErrBadName, names[0])
+		return nil, "", fmt.Errorf("%w: %q, where AWS IoT takes 1 to 128 of a-z A-Z 0-9 : _ -; give another with --name NAME, or make the request with 'openssl req -new -subj /CN=NAME' or 'jitr-agent csr --subject CN=NAME'", ErrBadName, names[0])
 	}
 	if name == "" {
-		return csr.RawSubject, nil
+		return csr.RawSubject, names[0], nil
 	}
-	raw, err := asn1.Marshal(rdns)
+	raw, err = asn1.Marshal(rdns)
 	if err != nil {
-		return nil, fmt.Errorf("encode the subject: %w", err)
+		return nil, "", fmt.Errorf("encode the subject: %w", err)
 	}
-	return raw, nil
+	return raw, name, nil
 }
 
 var oidCommonName = asn1.ObjectIdentifier{2, 5, 4, 3}

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jitr-agent/jitr-agent/internal/ca/inventory"
 	"github.com/jitr-agent/jitr-agent/internal/certs"
 )
 
@@ -80,7 +81,7 @@ func TestSign_sameRequestSameCertificate(t *testing.T) {
 	}
 
 	// Later, by another process, from a request that was made afresh.
-	reopened, err := Open(c.dir)
+	reopened, err := Open(c.dir, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -90,14 +91,16 @@ func TestSign_sameRequestSameCertificate(t *testing.T) {
 	}
 
 	for name, other := range map[string]*Issued{
-		"another key":     sign(t, c, request(t, newECKey(t), "gw-1"), SignOptions{}),
-		"another name":    sign(t, c, request(t, key, "gw-2"), SignOptions{}),
-		"name by --name":  sign(t, c, request(t, key, "gw-1"), SignOptions{Name: "gw-3"}),
-		"renewed on wish": sign(t, c, request(t, key, "gw-1"), SignOptions{Renew: true}),
+		"another key":        sign(t, c, request(t, newECKey(t), "gw-1"), SignOptions{}),
+		"renewed on wish":    sign(t, c, request(t, key, "gw-1"), SignOptions{Renew: true}),
+		"renewed by its end": sign(t, c, request(t, key, "gw-1"), SignOptions{RenewBefore: now.AddDate(0, 0, DefaultDeviceDays+1)}),
 	} {
 		if other.Again || other.Chain[0].Equal(first.Chain[0]) {
 			t.Errorf("%s gives the same certificate", name)
 		}
+	}
+	if got := sign(t, c, request(t, key, "gw-1"), SignOptions{RenewBefore: now.AddDate(0, 0, 90)}); !got.Again {
+		t.Error("a certificate that ends in years was renewed")
 	}
 	renewed := sign(t, c, request(t, key, "gw-1"), SignOptions{Renew: true})
 	if got := sign(t, c, request(t, key, "gw-1"), SignOptions{}); !got.Again || !got.Chain[0].Equal(renewed.Chain[0]) {
@@ -124,7 +127,7 @@ func TestSign_earlierCertificateOfNoUse(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	c, err = Open(c.dir)
+	c, err = Open(c.dir, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -229,41 +232,126 @@ func TestSign_keyOfAnotherCA(t *testing.T) {
 	}
 }
 
-// An intermediate CA, made by openssl's rules: what it signs carries the
-// whole chain.
+// What an intermediate CA signs carries the whole chain, and its own
+// certificate is in the parent's inventory.
 func TestSign_underAnIntermediateCA(t *testing.T) {
 	root := newTestCA(t)
-	dir := t.TempDir()
-	key, err := newKey("ecdsa-p256")
+	below := func(parent *CA, name string, days int) *CA {
+		t.Helper()
+		c, err := Init(t.Context(), filepath.Join(t.TempDir(), "CA"), InitOptions{CommonName: name, Algorithm: "rsa-2048", Days: days, Parent: parent, Now: now})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	plant := below(root, "Plant 7", DefaultDays+100)
+	if own := plant.Certificate(); !own.NotAfter.Equal(root.Certificate().NotAfter) || !own.IsCA || own.KeyUsage != root.Certificate().KeyUsage {
+		t.Errorf("NotAfter %s, the root's %s; IsCA %v, keyUsage %b", own.NotAfter, root.Certificate().NotAfter, own.IsCA, own.KeyUsage)
+	}
+	hall := below(plant, "Hall 3", 100)
+	reopened, err := Open(hall.dir, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	template, err := root.leafTemplate(key.Public(), now, now.AddDate(1, 0, 0))
-	if err != nil {
-		t.Fatal(err)
-	}
-	template.Subject, template.IsCA, template.KeyUsage = pkix.Name{CommonName: "Plant 7"}, true, x509.KeyUsageCertSign
-	rootKey, err := root.signer(now)
-	if err != nil {
-		t.Fatal(err)
-	}
-	own, err := create(template, root.Certificate(), key.Public(), rootKey)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := write(dir, key, own); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(dir, "ca.crt"), certs.EncodeChain([]*x509.Certificate{own, root.Certificate()}), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	c, err := Open(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	issued := sign(t, c, request(t, newECKey(t), "gw-1"), SignOptions{})
-	if len(issued.Chain) != 3 {
-		t.Fatalf("%d certificates, want leaf, intermediate, root", len(issued.Chain))
+	issued := sign(t, reopened, request(t, newECKey(t), "gw-1"), SignOptions{Days: 30})
+	if len(issued.Chain) != 4 {
+		t.Fatalf("%d certificates, want leaf, two intermediates, root", len(issued.Chain))
 	}
 	opensslVerify(t, filepath.Join(root.dir, "ca.crt"), issued.Chain)
+
+	list, err := root.List(t.Context(), Filter{}, now)
+	if err != nil || len(list) != 1 || list[0].CertificateID != certs.ID(plant.Certificate()) {
+		t.Errorf("the root's inventory: %v, %v; want the plant's certificate", list, err)
+	}
+	if _, err := Init(t.Context(), t.TempDir(), InitOptions{CommonName: "Test CA", Algorithm: "ecdsa-p256", Days: 1, Parent: root, Now: now}); err == nil {
+		t.Error("a CA with its parent's own name is made")
+	}
+}
+
+// The limit that an openssl user put into the root holds below it.
+func TestInit_pathLength(t *testing.T) {
+	dir := t.TempDir()
+	for length, want := range map[string]error{"0": ErrNoCABelow, "1": nil} {
+		sub := filepath.Join(dir, length)
+		if err := os.Mkdir(sub, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		openssl(t, nil, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=root", "-keyout", filepath.Join(sub, "ca.key"), "-out", filepath.Join(sub, "ca.crt"),
+			"-days", "30", "-addext", "basicConstraints=critical,CA:TRUE,pathlen:"+length)
+		root, err := Open(sub, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		o := InitOptions{CommonName: "below", Algorithm: "ecdsa-p256", Days: 10, Parent: root, Now: time.Now()}
+		below, err := Init(t.Context(), filepath.Join(sub, "below"), o)
+		if !errors.Is(err, want) {
+			t.Fatalf("pathlen %s: err = %v, want %v", length, err, want)
+		}
+		if want != nil {
+			continue
+		}
+		if own := below.Certificate(); own.MaxPathLen != 0 || !own.MaxPathLenZero {
+			t.Errorf("below pathlen 1: MaxPathLen %d, zero %v", own.MaxPathLen, own.MaxPathLenZero)
+		}
+	}
+}
+
+func TestSign_keyOfAnother(t *testing.T) {
+	c, key := newTestCA(t), newECKey(t)
+	sign(t, c, request(t, key, "gw-1"), SignOptions{})
+	other := SignOptions{Days: 30, Now: now}
+
+	_, err := c.Sign(t.Context(), request(t, key, "gw-2"), other)
+	if !errors.Is(err, ErrKeyReused) || !strings.Contains(err.Error(), `"gw-1"`) {
+		t.Fatalf("err = %v, want ErrKeyReused that names gw-1", err)
+	}
+	// A gateway that gets a new name: the old one is revoked first.
+	if _, err := c.Revoke(t.Context(), "gw-1", inventory.Unspecified, now); err != nil {
+		t.Fatal(err)
+	}
+	sign(t, c, request(t, key, "gw-2"), other)
+	if _, err := c.Sign(t.Context(), request(t, key, "gw-1"), other); !errors.Is(err, ErrIssuedBefore) {
+		t.Errorf("the revoked one again: err = %v, want ErrIssuedBefore", err)
+	}
+	if _, err := c.Revoke(t.Context(), "gw-2", inventory.KeyCompromise, now); err != nil {
+		t.Fatal(err)
+	}
+	other.Renew = true
+	for _, name := range []string{"gw-1", "gw-2", "gw-3"} {
+		if _, err := c.Sign(t.Context(), request(t, key, name), other); !errors.Is(err, ErrCompromised) {
+			t.Errorf("%s with a compromised key: err = %v, want ErrCompromised", name, err)
+		}
+	}
+}
+
+// A directory of a jitrctl that had no inventory goes on: its certificates
+// are the ones given out.
+func TestOpen_takesOverIssued(t *testing.T) {
+	c, key := newTestCA(t), newECKey(t)
+	csr := request(t, key, "gw-1")
+	older := sign(t, c, csr, SignOptions{}).Chain[0]
+	newer := sign(t, c, csr, SignOptions{Renew: true}).Chain[0]
+	if err := os.Remove(filepath.Join(c.dir, inventory.File)); err != nil {
+		t.Fatal(err)
+	}
+	issued := filepath.Join(c.dir, "issued")
+	if err := os.Mkdir(issued, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(issued, strings.Repeat("ab", 32)+".crt")
+	if err := os.WriteFile(file, certs.EncodeChain([]*x509.Certificate{newer, older})[:900], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.List(t.Context(), Filter{}, now); !errors.Is(err, certs.ErrDamaged) || !strings.Contains(err.Error(), file) {
+		t.Errorf("a damaged file: err = %v", err)
+	}
+	if err := os.WriteFile(file, certs.EncodeChain([]*x509.Certificate{newer, older}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got := sign(t, c, csr, SignOptions{}); !got.Again || !got.Chain[0].Equal(newer) {
+		t.Errorf("Again %v, serial %x, want %x", got.Again, got.Chain[0].SerialNumber, newer.SerialNumber)
+	}
+	if list, err := c.List(t.Context(), Filter{}, now); err != nil || len(list) != 2 {
+		t.Errorf("%d in the inventory, %v; want 2", len(list), err)
+	}
 }

@@ -13,8 +13,11 @@ import (
 	"fmt"
 )
 
-// ErrNoKey: the data holds no PEM private key that we can read.
-var ErrNoKey = errors.New("it holds no PEM private key")
+// Errors of ParseKey, besides ErrDamaged and ErrWeakKey.
+var (
+	ErrNoKey     = errors.New("it holds no PEM private key")
+	ErrEncrypted = errors.New("the key is encrypted")
+)
 
 // ParseKey reads the first private key in data: PKCS#8, PKCS#1 (openssl
 // genrsa of old) or SEC 1 (openssl ecparam -genkey). An encrypted key is
@@ -41,16 +44,16 @@ func ParseKey(data []byte) (crypto.Signer, error) {
 			key, err = x509.ParsePKCS8PrivateKey(block.Bytes)
 		case "RSA PRIVATE KEY":
 			if block.Headers["DEK-Info"] != "" {
-				return nil, errors.New("the key is encrypted; remove its passphrase with openssl pkey")
+				return nil, ErrEncrypted
 			}
 			key, err = x509.ParsePKCS1PrivateKey(block.Bytes)
 		case "EC PRIVATE KEY":
 			if block.Headers["DEK-Info"] != "" {
-				return nil, errors.New("the key is encrypted; remove its passphrase with openssl pkey")
+				return nil, ErrEncrypted
 			}
 			key, err = x509.ParseECPrivateKey(block.Bytes)
 		case "ENCRYPTED PRIVATE KEY":
-			return nil, errors.New("the key is encrypted; remove its passphrase with openssl pkey")
+			return nil, ErrEncrypted
 		default:
 			continue
 		}

@@ -133,7 +133,7 @@ func readImport(files ImportFiles) (*imported, error) {
 		return nil, fmt.Errorf("%s: cannot be read: %w; give another file with --key", files.Key, reason(err))
 	}
 	if in.key, err = parseKey(files.Key, data); err != nil {
-		return nil, fmt.Errorf("%s: %w; give a PEM key file with --key", files.Key, err)
+		return nil, fmt.Errorf("%s: %w; %s", files.Key, err, keyRemedy(err))
 	}
 	return in, nil
 }
@@ -167,6 +167,16 @@ func (in *imported) leftBehind(opts Options) []string {
 		return []string{"the key is in the TPM now, but it was in " + opts.path(KeyFile) + " in clear: an SD card may keep what was overwritten, and a backup may have a copy; where that matters make a new key with jitr-agent csr"}
 	}
 	return []string{in.files.Key + " still holds the key in clear: destroy it, and every copy of it (shred -u " + in.files.Key + ")"}
+}
+
+func keyRemedy(err error) string {
+	switch {
+	case errors.Is(err, certs.ErrEncrypted):
+		return "the agent starts with nobody there to type a passphrase: remove it with openssl pkey -in FILE -out FILE2"
+	case errors.Is(err, certs.ErrWeakKey):
+		return "make one on this gateway with jitr-agent csr"
+	}
+	return "give a PEM key file with --key"
 }
 
 // check judges what needs no look into the state directory.
