@@ -25,7 +25,7 @@ export GOOS := linux
 targets     := arm64 arm/7 arm/6 amd64 riscv64
 agent_limit := 9000000
 
-.PHONY: help build cross demo test lint bench fuzz mutants sim install packages clean
+.PHONY: help build cross demo test lint bench fuzz mutants soak powercut flash sim install packages clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -72,6 +72,19 @@ bench: ## all benchmarks
 
 fuzz: ## each fuzz target for FUZZTIME=10s
 	@test/fuzz
+
+soak: ## the slow forms: long outages, 2000 failures of each kind, 10,000 requests with kills
+	SLOW=1 go test -count=1 -timeout 40m ./test/causes ./cmd/jitrctl
+
+powercut: ## 2000 power cuts for the segment log, and a long model test
+	@tools/need qemu-utils qemu-system-common e2fsprogs
+	go test -count=1 -v ./test/powercut -cuts 2000
+	go test -count=1 ./pkg/buffer/seglog -run '^TestModel$$' -model.time 2m
+
+flash: ## what a message costs the card: the segment log, bbolt and SQLite
+	@tools/need e2fsprogs
+	go test -count=1 -v ./test/flash
+	cd test/flash/peers && go run .
 
 mutants: ## removes one guard at a time; the test that it names must fail
 	@test/mutants/run
