@@ -12,7 +12,7 @@ import (
 func newCSR(o *options) *cobra.Command {
 	var (
 		out, subject string
-		force        bool
+		force, renew bool
 	)
 	cmd := &cobra.Command{
 		Use:   "csr",
@@ -24,7 +24,8 @@ PEM) that it signs. The operator's CA turns the request into a certificate, for
 Where the state directory is in memory (tmpfs, or the overlay file system of
 raspi-config) no key is made, because it would be lost; --force makes it.`,
 		Example: `  jitr-agent csr --out gateway.csr
-  jitr-agent csr --subject CN=gw-1,O=Acme`,
+  jitr-agent csr --subject CN=gw-1,O=Acme
+  jitr-agent csr --renew --out gateway.csr`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			s, _, err := o.load(cmd, usual(cmd))
@@ -33,6 +34,11 @@ raspi-config) no key is made, because it would be lost; --force makes it.`,
 			}
 			opts := o.identityOptions(s)
 			opts.AllowVolatile = force
+			if renew {
+				if subject, err = installedSubject(opts); err != nil {
+					return err
+				}
+			}
 			request, err := identity.MakeCSR(cmd.Context(), opts, subject)
 			if err != nil {
 				return fmt.Errorf("cannot make a certificate request: %w", err)
@@ -58,6 +64,18 @@ raspi-config) no key is made, because it would be lost; --force makes it.`,
 	}
 	cmd.Flags().StringVar(&out, "out", "", "file for the request; empty or -: standard output")
 	cmd.Flags().StringVar(&subject, "subject", "", "subject, such as CN=gw-1,O=Acme or /CN=gw-1/O=Acme")
+	cmd.Flags().BoolVar(&renew, "renew", false, "take the subject of the installed certificate")
+	cmd.MarkFlagsMutuallyExclusive("renew", "subject")
 	cmd.Flags().BoolVar(&force, "force", false, "make the key even where a restart takes it away")
 	return cmd
+}
+
+// installedSubject is what a certificate that is to replace the installed one
+// is made out to.
+func installedSubject(opts identity.Options) (string, error) {
+	chain, err := identity.InstalledChain(opts)
+	if err != nil {
+		return "", fmt.Errorf("cannot renew: %w", err)
+	}
+	return chain[0].Subject.String(), nil
 }

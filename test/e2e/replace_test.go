@@ -27,7 +27,7 @@ func TestNewCertificateIsProvedThenPromoted(t *testing.T) {
 	agent.Await(soon, "online")
 
 	csr := filepath.Join(rig.TempDir(t), "again.csr")
-	agent.MustRun("csr", "--subject", "CN="+thing, "--out", csr)
+	agent.MustRun("csr", "--renew", "--out", csr)
 	cert := sim.CA.Renew(t, csr)
 	id := rig.CertificateID(t, cert)
 	before := agent.File("device.crt")
