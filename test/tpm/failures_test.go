@@ -99,7 +99,7 @@ func TestChanged(t *testing.T) {
 		tpm.Exchange()
 		agent.Start()
 		awaitCause(t, agent, soon, "tpm-changed", "it was cleared since", "jitr-agent csr")
-		if r := agent.Run("csr"); r.Code != 1 || !strings.Contains(r.Stderr, "put the TPM back") || strings.Count(r.Stderr, "\n") != 1 {
+		if r := agent.Run("csr", "--subject", "CN=gw-1"); r.Code != 1 || !strings.Contains(r.Stderr, "put the TPM back") || strings.Count(r.Stderr, "\n") != 1 {
 			t.Errorf("csr: %s", r)
 		}
 		agent.Stop()
