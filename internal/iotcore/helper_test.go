@@ -331,7 +331,26 @@ func (b *bench) api(method, path, body string, header ...string) (int, http.Head
 }
 
 // outcomes are those of all attempts so far.
-func (b *bench) outcomes() []Outcome {
+// recorded waits for the n-th attempt: a client can see its end before the
+// server has written it down.
+func (b *bench) recorded(n int) {
+	b.t.Helper()
+	deadline := time.After(10 * time.Second)
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for len(b.Attempts()) < n {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			b.t.Fatalf("%d attempts recorded, want %d", len(b.Attempts()), n)
+		}
+	}
+}
+
+// outcomes are those of all attempts, once there are n.
+func (b *bench) outcomes(n int) []Outcome {
+	b.t.Helper()
+	b.recorded(n)
 	var out []Outcome
 	for _, a := range b.Attempts() {
 		out = append(out, a.Outcome)
