@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jitr-agent/jitr-agent/internal/swtpmtest"
 	"github.com/jitr-agent/jitr-agent/test/rig"
@@ -130,6 +131,7 @@ func TestSealed(t *testing.T) {
 // resets and leftovers of a kill -9 do not stop it.
 func TestReconnectCostsOneCommand(t *testing.T) {
 	t.Parallel()
+	const patience = time.Minute // the server's farewells add up on the schedule
 	sim := rig.StartSim(t, "--activate-after", "0s")
 	tpm := swtpmtest.Start(t)
 	agent := rig.NewAgent(t, sim.Settings(), in(tpm, "tpm"))
@@ -144,7 +146,7 @@ func TestReconnectCostsOneCommand(t *testing.T) {
 	for connects := 1.0; connects < 3; connects++ {
 		reconnect(sim, agent)
 		var s rig.Status
-		rig.Eventually(t, soon, func() error {
+		rig.Eventually(t, patience, func() error {
 			if s = agent.Status(); s.At(t, "state") != "online" || s.At(t, "counters.connects") == connects {
 				return rigError(s)
 			}
@@ -158,7 +160,7 @@ func TestReconnectCostsOneCommand(t *testing.T) {
 	}
 	tpm.PowerCycle()
 	reconnect(sim, agent)
-	agent.Await(soon, "online")
+	agent.Await(patience, "online")
 }
 
 // TestOwnerPassword: with a password on the owner hierarchy and no persistent
