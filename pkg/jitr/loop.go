@@ -265,7 +265,9 @@ func (l *Loop) attempt(ctx context.Context) {
 		l.stay(ctx, session, link)
 	default:
 		if e.Phase == PhaseIdentity {
-			l.dropIdentity() // the next round opens the TPM anew
+			// The TPM is opened anew, though not at once: each try costs a handshake.
+			l.dropIdentity()
+			l.stamp, l.loaded, l.identErr = l.cfg.Identities.Stamp(), l.cfg.Boot(), e.Err
 		}
 		e.Accepted = !l.snap.History.AcceptedAt.IsZero()
 		l.failed(e)

@@ -2,6 +2,7 @@ package jitr
 
 import (
 	"context"
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -42,6 +43,8 @@ type cloud struct {
 	script func(n int, c *serverConn)
 	// dial, where set, may fail the n-th dial.
 	dial func(n int, target netpath.Target) error
+
+	brokenTPM bool // the gateway's key does not sign
 
 	mu       sync.Mutex
 	dials    []time.Duration // since start
@@ -202,12 +205,24 @@ type gateway struct {
 	dir    string
 	served atomic.Int32
 	host   string
+	cloud  *cloud
 	cancel context.CancelFunc
 	done   chan struct{}
 }
 
 func (g *gateway) Load(ctx context.Context) (*identity.Identity, error) {
-	return identity.Load(ctx, identity.Options{StateDir: g.dir, Key: "file"})
+	id, err := identity.Load(ctx, identity.Options{StateDir: g.dir, Key: "file"})
+	if err == nil && g.cloud != nil && g.cloud.brokenTPM {
+		id.Signer = brokenSigner{id.Signer}
+	}
+	return id, err
+}
+
+// brokenSigner is a key that loads and does not sign.
+type brokenSigner struct{ crypto.Signer }
+
+func (brokenSigner) Sign(io.Reader, []byte, crypto.SignerOpts) ([]byte, error) {
+	return nil, identity.ErrTPMFailing
 }
 
 func (g *gateway) Stamp() string { return identity.Stamp(identity.Options{StateDir: g.dir}) }
@@ -229,7 +244,7 @@ func run(t *testing.T, c *cloud, dir string) *gateway {
 	if err != nil || setAside != nil {
 		t.Fatal(err, setAside)
 	}
-	g := &gateway{dir: dir, host: "endpoint", done: make(chan struct{})}
+	g := &gateway{dir: dir, host: "endpoint", cloud: c, done: make(chan struct{})}
 	g.Loop = New(Config{
 		Endpoint: func() Endpoint {
 			return Endpoint{Host: g.host, Port: 8883, Fallback: true, MaxTLS: tls.VersionTLS12, KeepAlive: time.Minute, Stall: 20 * time.Second}
@@ -689,6 +704,25 @@ func TestPort443WhereTheOtherIsBlocked(t *testing.T) {
 		elapse(time.Minute)
 		if s := g.last(); s.State != Online || blocked != 2 {
 			t.Errorf("after a restart: state %s, %d dials on 8883; want none more", s.State, blocked)
+		}
+		g.stop()
+		c.work.Wait()
+	})
+}
+
+// A key that loads and does not sign is found out only in a handshake, so it is
+// not tried as often as one looks at a file.
+func TestKeyThatDoesNotSignIsNotTriedAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCloud(t, nil)
+		c.brokenTPM = true
+		g := run(t, c, stateDir(t))
+		elapse(time.Minute)
+		if s := g.last(); s.State != WaitingForIdentity || s.Cause != TPMFailing {
+			t.Errorf("state %s, cause %s; want waiting-for-identity, tpm-failing", s.State, s.Cause)
+		}
+		if dials, _, _ := c.seen(); len(dials) < 4 || len(dials) > 7 {
+			t.Errorf("%d handshakes in a minute; want one in about ten seconds", len(dials))
 		}
 		g.stop()
 		c.work.Wait()
