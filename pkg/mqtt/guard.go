@@ -18,34 +18,41 @@ type guard struct {
 	inHead bool
 }
 
-// check looks at the next bytes of the stream.
-func (g *guard) check(p []byte) error {
-	for len(p) > 0 {
+// between says whether the stream stands between two frames.
+func (g *guard) between() bool { return g.body == 0 && !g.inHead }
+
+// next looks at the next bytes of the stream and says how many of them belong
+// to the current frame: all, or those up to its end.
+func (g *guard) next(p []byte) (int, error) {
+	for n := 0; n < len(p); {
 		switch {
 		case g.body > 0:
-			n := min(g.body, len(p))
-			g.body -= n
-			p = p[n:]
+			part := min(g.body, len(p)-n)
+			g.body -= part
+			n += part
 		case !g.inHead:
-			if p[0]>>4 == 0 {
-				return fmt.Errorf("%w: packet type 0", ErrFrame)
+			if p[n]>>4 == 0 {
+				return 0, fmt.Errorf("%w: packet type 0", ErrFrame)
 			}
 			g.inHead, g.digits, g.length = true, 0, 0
-			p = p[1:]
+			n++
 		default:
 			if g.digits == 4 {
-				return fmt.Errorf("%w: its length has more than four bytes", ErrFrame)
+				return 0, fmt.Errorf("%w: its length has more than four bytes", ErrFrame)
 			}
-			g.length |= int(p[0]&0x7f) << (7 * g.digits)
+			g.length |= int(p[n]&0x7f) << (7 * g.digits)
 			g.digits++
-			if p[0]&0x80 == 0 {
+			if p[n]&0x80 == 0 {
 				if g.length > MaxFrame {
-					return fmt.Errorf("%w: %d bytes, where at most %d are taken", ErrFrame, g.length, MaxFrame)
+					return 0, fmt.Errorf("%w: %d bytes, where at most %d are taken", ErrFrame, g.length, MaxFrame)
 				}
 				g.inHead, g.body = false, g.length
 			}
-			p = p[1:]
+			n++
+		}
+		if g.between() {
+			return n, nil
 		}
 	}
-	return nil
+	return len(p), nil
 }

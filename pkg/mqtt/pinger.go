@@ -3,7 +3,6 @@ package mqtt
 import (
 	"context"
 	"net"
-	"sync"
 	"time"
 
 	"github.com/eclipse/paho.golang/packets"
@@ -19,10 +18,6 @@ import (
 type pinger struct {
 	conn         *conn
 	atLeastEvery time.Duration // the configured interval, 0 for no pings
-
-	mu       sync.Mutex
-	sent     time.Time // the last packet in each direction
-	received time.Time
 }
 
 // Run is called by paho; keepAlive is the server's, in seconds, and 0 says that
@@ -45,9 +40,7 @@ func (p *pinger) Run(ctx context.Context, _ net.Conn, keepAlive uint16) error {
 			return nil
 		case <-timer.C:
 		}
-		p.mu.Lock()
-		idle, received := p.sent, p.received
-		p.mu.Unlock()
+		idle, received := p.conn.lastSent(), p.conn.lastReceived()
 		if received.Before(idle) {
 			idle = received
 		}
@@ -64,24 +57,13 @@ func (p *pinger) Run(ctx context.Context, _ net.Conn, keepAlive uint16) error {
 		if _, err := packets.NewControlPacket(packets.PINGREQ).WriteTo(p.conn); err != nil {
 			return err
 		}
-		p.PacketSent()
 		timer.Reset(interval / 2)
 	}
 }
 
-func (p *pinger) PacketSent() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.sent = time.Now()
-}
-
-func (p *pinger) PacketReceived() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.received = time.Now()
-}
-
-// PingResp: paho calls PacketReceived for it too.
-func (p *pinger) PingResp() {}
-
+// The rest of paho's interface. The connection sees every byte, so it needs not
+// to be told of packets.
+func (p *pinger) PacketSent()         {}
+func (p *pinger) PacketReceived()     {}
+func (p *pinger) PingResp()           {}
 func (p *pinger) SetDebug(log.Logger) {}

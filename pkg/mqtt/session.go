@@ -33,25 +33,18 @@ type Config struct {
 	OnMessage func(topic string, payload []byte)
 }
 
-// Message is one publish, always at QoS 1.
-type Message struct {
-	Topic       string
-	Payload     []byte
-	ContentType string // MQTT 5 property, "" for none
-}
-
 // Session is one MQTT 5 connection after its CONNACK. It is safe for
 // concurrent use.
 type Session struct {
 	client *paho.Client
 	conn   *conn
 	window *window
-	pinger *pinger
 	errs   chan error // what paho says of the end
 	done   chan struct{}
 	err    error // valid when done is closed
 
 	receiveMaximum int
+	maxPacket      int // bytes, of a whole packet; 0 where the server names no limit
 }
 
 // Connect sends the CONNECT (MQTT 5, Clean Start, session expiry 0, no will)
@@ -60,14 +53,12 @@ type Session struct {
 //
 // The error is a *Refused, ErrFrame, what the network said, or the context's.
 func Connect(ctx context.Context, c net.Conn, cfg Config) (*Session, error) {
+	conn := newConn(c, cfg.Stall)
 	s := &Session{
-		conn:   newConn(c, cfg.Stall),
-		window: newWindow(),
+		conn:   conn,
+		window: newWindow(conn),
 		errs:   make(chan error, 2), // a read error and a pinger's may both come
 		done:   make(chan struct{}),
-	}
-	s.pinger = &pinger{
-		conn: s.conn, atLeastEvery: cfg.KeepAlive.Truncate(time.Second), sent: time.Now(), received: time.Now(),
 	}
 	report := func(err error) {
 		select {
@@ -78,7 +69,7 @@ func Connect(ctx context.Context, c net.Conn, cfg Config) (*Session, error) {
 	s.client = paho.NewClient(paho.ClientConfig{
 		Conn:          s.conn,
 		Session:       s.window,
-		PingHandler:   s.pinger,
+		PingHandler:   &pinger{conn: conn, atLeastEvery: cfg.KeepAlive.Truncate(time.Second)},
 		PacketTimeout: connackTimeout,
 		OnPublishReceived: []func(paho.PublishReceived) (bool, error){
 			func(p paho.PublishReceived) (bool, error) {
@@ -101,7 +92,10 @@ func Connect(ctx context.Context, c net.Conn, cfg Config) (*Session, error) {
 	if err != nil {
 		return nil, s.connectError(ctx, ack, err)
 	}
-	s.receiveMaximum = s.window.width()
+	s.receiveMaximum = s.window.limit
+	if p := ack.Properties; p != nil && p.MaximumPacketSize != nil {
+		s.maxPacket = int(min(*p.MaximumPacketSize, maxFrameLength))
+	}
 	go s.watch()
 	return s, nil
 }
@@ -160,30 +154,35 @@ func (s *Session) Err() error {
 // server's Receive Maximum, at most 100.
 func (s *Session) ReceiveMaximum() int { return s.receiveMaximum }
 
-// Send writes m behind all earlier ones and returns; outcome is told later
-// how it ended. It waits while the window is full. An error means that m was
-// not sent and outcome will not be called.
+// Send hands m over behind all earlier ones and returns; outcome is told later
+// how it ended. It waits while the window is full or the link is busy. An error,
+// ErrLost or the context's, means that m was not sent and outcome will not be
+// called.
+//
+// A message larger than the server takes ends with 0x95, packet too large, as
+// if the server had said so: sending it would end the session instead. This
+// outcome alone is told before Send returns.
 //
 // For an order among messages call it from one goroutine.
 func (s *Session) Send(ctx context.Context, m Message, outcome Outcome) error {
+	frame := frameOf(&m)
+	if !frame.fits(s.maxPacket) {
+		outcome(packets.DisconnectPacketTooLarge, nil)
+		return nil
+	}
 	id, err := s.window.acquire(ctx)
 	if err != nil {
 		return err
 	}
-	if !s.window.prepare(id, outcome) {
+	if err := s.conn.lock(ctx); err != nil {
+		s.window.release(id)
+		return err
+	}
+	defer s.conn.Unlock()
+	if s.conn.shut != nil || !s.window.prepare(id, outcome) {
 		return ErrLost
 	}
-	p := &packets.Publish{
-		PacketID:   id,
-		QoS:        1,
-		Topic:      m.Topic,
-		Payload:    m.Payload,
-		Properties: &packets.Properties{ContentType: m.ContentType},
-	}
-	// A failed write closes the connection, and with it comes the outcome.
-	if _, err := p.WriteTo(s.conn); err == nil {
-		s.pinger.PacketSent()
-	}
+	s.conn.pending = frame.append(s.conn.pending, id)
 	return nil
 }
 

@@ -25,51 +25,40 @@ type Outcome func(code byte, err error)
 // tells every one's outcome. paho's own manager offers order or outcomes, not
 // both, and overruns the Receive Maximum after a reconnect.
 type window struct {
-	slots chan uint16 // free packet identifiers of publishes
+	conn  *conn
+	free  places
 	lost  chan struct{}
+	limit int // how many publishes may be in flight, valid after ConAckReceived
 
 	mu       sync.Mutex
-	inFlight map[uint16]Outcome
+	inFlight [maxInFlight + 1]Outcome                // by packet identifier; nil: not in flight
 	waiting  map[uint16]chan<- packets.ControlPacket // SUBSCRIBE
 	lastID   uint16                                  // of a SUBSCRIBE, above those of publishes
 	ended    bool
 	server   *packets.Disconnect // what the server said when it ended the session
-	conn     io.Writer
-	limit    int
 }
 
 var _ session.SessionManager = (*window)(nil)
 
-func newWindow() *window {
+func newWindow(c *conn) *window {
 	return &window{
-		slots:    make(chan uint16, maxInFlight),
-		lost:     make(chan struct{}),
-		inFlight: map[uint16]Outcome{},
-		waiting:  map[uint16]chan<- packets.ControlPacket{},
-		lastID:   maxInFlight,
+		conn:    c,
+		lost:    make(chan struct{}),
+		waiting: map[uint16]chan<- packets.ControlPacket{},
+		lastID:  maxInFlight,
 	}
 }
 
-// ConAckReceived opens the window as wide as the server allows.
-func (w *window) ConAckReceived(conn io.Writer, _ *packets.Connect, ack *packets.Connack) error {
-	limit := maxInFlight
+// ConAckReceived opens the window as wide as the server allows. paho's reader
+// starts behind it.
+func (w *window) ConAckReceived(_ io.Writer, _ *packets.Connect, ack *packets.Connack) error {
+	w.limit = maxInFlight
 	if p := ack.Properties; p != nil && p.ReceiveMaximum != nil {
-		limit = min(limit, int(*p.ReceiveMaximum))
+		w.limit = min(w.limit, int(*p.ReceiveMaximum))
 	}
-	w.mu.Lock()
-	w.conn, w.limit = conn, limit
-	w.mu.Unlock()
-	for id := range limit {
-		w.slots <- uint16(id + 1)
-	}
+	w.free.open(w.limit, hastener(w.conn.Conn))
+	w.conn.acked = w.acknowledged
 	return nil
-}
-
-// width is how many publishes may be in flight, valid after ConAckReceived.
-func (w *window) width() int {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.limit
 }
 
 // acquire waits for a free slot and reserves it for the publish that follows.
@@ -79,15 +68,11 @@ func (w *window) acquire(ctx context.Context) (uint16, error) {
 		return 0, ErrLost
 	default:
 	}
-	select {
-	case id := <-w.slots:
-		return id, nil
-	case <-w.lost:
-		return 0, ErrLost
-	case <-ctx.Done():
-		return 0, ctx.Err()
-	}
+	return w.free.take(ctx, w.lost)
 }
+
+// release gives back what acquire gave, for a publish that was not sent.
+func (w *window) release(id uint16) { w.free.put(id) }
 
 // prepare registers the outcome of the publish with this identifier.
 // It reports false where the session has ended: the outcome is not told then.
@@ -133,14 +118,7 @@ func (w *window) PacketReceived(p *packets.ControlPacket, pubs chan<- *packets.P
 		case <-w.lost:
 		}
 	case *packets.Puback:
-		w.mu.Lock()
-		outcome, ok := w.inFlight[c.PacketID]
-		delete(w.inFlight, c.PacketID)
-		w.mu.Unlock()
-		if ok {
-			w.slots <- c.PacketID // never blocks: there are as many places as identifiers
-			outcome(c.ReasonCode, nil)
-		}
+		w.acknowledged(c.PacketID, c.ReasonCode)
 	default:
 		w.mu.Lock()
 		resp, ok := w.waiting[p.PacketID()]
@@ -153,15 +131,27 @@ func (w *window) PacketReceived(p *packets.ControlPacket, pubs chan<- *packets.P
 	return nil
 }
 
+// acknowledged ends the publish with this identifier.
+func (w *window) acknowledged(id uint16, code byte) {
+	if int(id) >= len(w.inFlight) {
+		return
+	}
+	w.mu.Lock()
+	outcome := w.inFlight[id]
+	w.inFlight[id] = nil
+	w.mu.Unlock()
+	if outcome != nil {
+		w.release(id)
+		outcome(code, nil)
+	}
+}
+
 // Ack acknowledges a publish of the server whose handlers have returned.
 func (w *window) Ack(p *packets.Publish) error {
 	if p.QoS == 0 {
 		return nil
 	}
-	w.mu.Lock()
-	conn := w.conn
-	w.mu.Unlock()
-	_, err := (&packets.Puback{PacketID: p.PacketID}).WriteTo(conn)
+	_, err := (&packets.Puback{PacketID: p.PacketID}).WriteTo(w.conn)
 	return err
 }
 
@@ -175,11 +165,13 @@ func (w *window) ConnectionLost(d *packets.Disconnect) error {
 	}
 	w.ended, w.server = true, d
 	inFlight, waiting := w.inFlight, w.waiting
-	w.inFlight, w.waiting = nil, nil
+	w.inFlight, w.waiting = [maxInFlight + 1]Outcome{}, nil
 	w.mu.Unlock()
 	close(w.lost)
 	for _, outcome := range inFlight {
-		outcome(0, ErrLost)
+		if outcome != nil {
+			outcome(0, ErrLost)
+		}
 	}
 	for _, resp := range waiting {
 		resp <- packets.ControlPacket{} // paho's sign for "the connection is gone"
