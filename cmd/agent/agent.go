@@ -13,6 +13,7 @@ import (
 	"github.com/jitr-agent/jitr-agent/internal/cli"
 	"github.com/jitr-agent/jitr-agent/internal/clock"
 	"github.com/jitr-agent/jitr-agent/internal/event"
+	"github.com/jitr-agent/jitr-agent/internal/local"
 	"github.com/jitr-agent/jitr-agent/internal/netpath"
 	"github.com/jitr-agent/jitr-agent/internal/report"
 	"github.com/jitr-agent/jitr-agent/internal/settings"
@@ -38,6 +39,8 @@ type agent struct {
 	dialer    netpath.Dialer
 	loop      *jitr.Loop
 	buffer    *buffer.Buffer
+	local     *local.Server
+	localBusy atomic.Bool // that was said last
 	telemetry *telemetry.Reporter
 	shadow    shadowing
 	report    *report.Report
@@ -60,12 +63,11 @@ func newAgent(o *options, s *settings.Settings, overrides []settings.Override, e
 	a.report = report.New(report.Config{
 		Dir: dir, ConfigFile: o.config, StateDir: o.stateDir, Version: version.Number(), Log: log,
 		TPMDevice: s.Identity.TPMDevice, Proxy: s.Cloud.Proxy.String(), Overrides: reported(overrides), Fill: a.fillStatus,
+		Written: func(status []byte) { a.local.Publish(statusTopic, status, true) },
 	})
 	a.losses.agent = a
-	a.buffer = buffer.New(buffer.Config{
-		MaxBytes: int64(s.Buffer.MaxSize), RefuseNew: s.Buffer.WhenFull == "refuse-new", Rate: s.Cloud.PublishRate,
-		Dropped: a.losses.dropped, DeadLetter: a.losses.deadLetter,
-	})
+	a.buffer = a.newBuffer(s)
+	a.local = a.newLocal(s, dir)
 	a.telemetry = a.newTelemetry(s)
 	a.shadow.agent = a
 	a.loop = jitr.New(jitr.Config{
@@ -88,7 +90,10 @@ func newAgent(o *options, s *settings.Settings, overrides []settings.Override, e
 // run works until ctx ends, and returns why it did.
 func (a *agent) run(ctx context.Context, end context.CancelCauseFunc) error {
 	a.end = end
-	var work sync.WaitGroup
+	// The buffer ends last: what the others still hand in is made safe.
+	last, endBuffer := context.WithCancel(context.WithoutCancel(ctx))
+	var work, storing sync.WaitGroup
+	storing.Go(func() { a.buffer.Run(last) })
 	work.Go(func() { a.report.Run(ctx) })
 	work.Go(func() { a.report.FeedWatchdog(ctx, a.loop.Idle, a.report.Idle) })
 	work.Go(func() { a.loop.Run(ctx) })
@@ -101,10 +106,13 @@ func (a *agent) run(ctx context.Context, end context.CancelCauseFunc) error {
 		case <-ctx.Done():
 		}
 	})
+	work.Go(func() { a.serveLocal(ctx) })
 	a.report.Ready()
 	<-ctx.Done()
 	work.Wait()
 	a.shadow.stop()
+	endBuffer()
+	storing.Wait()
 	return context.Cause(ctx)
 }
 
@@ -188,11 +196,11 @@ func (a *agent) newTelemetry(s *settings.Settings) *telemetry.Reporter {
 	return telemetry.NewReporter(telemetry.ReporterOptions{
 		Sources:   sources(s, a.opts.stateDir),
 		Interval:  time.Duration(s.Telemetry.Interval),
-		Publisher: toBuffer{a.buffer},
+		Publisher: toBuffer{a},
 		BootID:    clock.BootID(), Synchronized: clock.Synchronized,
 		Topic: func(source string) string {
 			return settings.Expand(a.settings.Load().Telemetry.Topic,
-				map[string]string{"thing_name": a.identity.Load().ThingName, "source": source})
+				map[string]string{"thing_name": a.thingName(), "source": source})
 		},
 		Trouble: func(source string, err error) {
 			if err != nil {
@@ -210,59 +218,6 @@ func sources(s *settings.Settings, stateDir string) []telemetry.Source {
 		}
 	}
 	return all
-}
-
-// toBuffer hands telemetry to the buffer.
-type toBuffer struct{ buffer *buffer.Buffer }
-
-func (b toBuffer) Publish(_ context.Context, topic string, payload []byte) error {
-	return b.buffer.Put(buffer.Message{Topic: topic, Payload: payload, ContentType: jsonType})
-}
-
-// bufferSession sends for the buffer.
-type bufferSession struct{ session *mqtt.Session }
-
-func (s bufferSession) Send(ctx context.Context, m buffer.Message, outcome func(byte, error)) error {
-	return s.session.Send(ctx, mqtt.Message(m), outcome)
-}
-
-// losses counts what is lost for good, and says it without repeating itself.
-type losses struct {
-	agent *agent
-
-	mu      sync.Mutex
-	drops   int64           // since the start
-	sayAt   int64           // the next count that is worth a line
-	refused map[string]bool // topics whose refusal was said
-}
-
-func (l *losses) dropped() {
-	l.agent.store.Change(func(f *state.File) { f.Dropped++ })
-	l.mu.Lock()
-	l.drops++
-	say := l.drops >= max(1, l.sayAt)
-	if say {
-		l.sayAt = 2 * l.drops
-	}
-	drops := l.drops
-	l.mu.Unlock()
-	if say {
-		l.agent.report.Emit("messages-dropped", event.Fields{event.Value: report.Count(drops, "message"), event.Why: "the buffer was full"})
-	}
-}
-
-func (l *losses) deadLetter(m buffer.Message, code byte) {
-	l.agent.store.Change(func(f *state.File) { f.DeadLetters++ })
-	l.mu.Lock()
-	say := !l.refused[m.Topic]
-	if l.refused == nil {
-		l.refused = map[string]bool{}
-	}
-	l.refused[m.Topic] = true
-	l.mu.Unlock()
-	if say {
-		l.agent.report.Emit("message-refused", event.Fields{event.Object: m.Topic, event.Why: mqtt.CodeName(code)})
-	}
 }
 
 func logLevel(s *settings.Settings) zapcore.Level {

@@ -21,7 +21,7 @@ import (
 func TestLosses(t *testing.T) {
 	b := newBench(t, "")
 	for range 9 {
-		b.losses.dropped()
+		b.losses.lost(1, buffer.Full, 0)
 	}
 	ids, sentences := b.events()
 	if want := slices.Repeat([]string{"messages-dropped"}, 4); !slices.Equal(ids, want) {
@@ -42,8 +42,14 @@ func TestLosses(t *testing.T) {
 	if !strings.Contains(sentences[0], "dt/a: not authorized") || !strings.Contains(sentences[1], "dt/b: topic name invalid") {
 		t.Errorf("%q", sentences)
 	}
-	if known := b.store.Get(); known.Dropped != 9 || known.DeadLetters != 6 {
-		t.Errorf("%d dropped, %d dead letters; want 9 and 6", known.Dropped, known.DeadLetters)
+	b.losses.gapRefused("dt/a/gap", 0x87)
+	b.losses.lost(5, buffer.Aged, 2)
+	ids, sentences = b.events()
+	if want := []string{"gap-refused", "messages-dropped"}; !slices.Equal(ids, want) || !strings.Contains(sentences[1], "5 messages: older than") {
+		t.Fatalf("%v %q; want %v", ids, sentences, want)
+	}
+	if known := b.store.Get(); known.Dropped != 14 || known.DeadLetters != 6 || known.Gaps != 2 {
+		t.Errorf("%d dropped, %d dead letters, %d gaps; want 14, 6 and 2", known.Dropped, known.DeadLetters, known.Gaps)
 	}
 }
 
@@ -113,18 +119,15 @@ func TestReload(t *testing.T) {
 
 	// What can change takes effect.
 	ids := load("[cloud]\nendpoint = \"a.example\"\npublish_rate = 7\n[log]\nlevel = \"debug\"\n" +
-		"[telemetry]\ntopic = \"t/{source}\"\ninterval = \"5s\"\n[buffer]\nmax_size = \"256KiB\"\nwhen_full = \"refuse-new\"\n")
+		"[telemetry]\ntopic = \"t/{source}\"\ninterval = \"5s\"\n[buffer]\nmax_size = \"1MiB\"\nwhen_full = \"refuse-new\"\n")
 	if want := []string{"configuration-reloaded"}; !slices.Equal(ids, want) {
 		t.Errorf("%v; want %v", ids, want)
 	}
 	s := b.settings.Load()
 	if b.level.Level() != zap.DebugLevel || b.telemetry.Interval() != 5*time.Second || s.Telemetry.Topic != "t/{source}" ||
-		s.Cloud.PublishRate != 7 || b.buffer.Stats().MaxBytes != 256<<10 {
+		s.Cloud.PublishRate != 7 || b.buffer.Stats().MaxBytes != 1<<20 {
 		t.Errorf("level %v, interval %v, topic %s, rate %d, buffer of %d bytes", b.level.Level(), b.telemetry.Interval(),
 			s.Telemetry.Topic, s.Cloud.PublishRate, b.buffer.Stats().MaxBytes)
-	}
-	if err := b.buffer.Put(buffer.Message{Payload: make([]byte, 257<<10)}); err == nil {
-		t.Error("the buffer does not refuse")
 	}
 
 	// What cannot is named, once for all keys, and keeps its value.
@@ -192,13 +195,14 @@ func TestFillStatus(t *testing.T) {
 		*s.Counters.TPMCommands != 0 || *s.Shadow.State != "stale" || s.Identity.Next != nil {
 		t.Errorf("%+v", s)
 	}
-	off := newBench(t, "[shadow]\nenabled = false\n[buffer]\nmax_size = \"256KiB\"\n")
-	if err := off.buffer.Put(buffer.Message{Payload: make([]byte, 200<<10)}); err != nil {
+	off := newBench(t, "[shadow]\nenabled = false\n[buffer]\nmax_size = \"1MiB\"\n[local]\nsocket = \"\"\n")
+	if err := off.buffer.Put(t.Context(), buffer.Message{Payload: make([]byte, 100<<10)}, nil); err != nil {
 		t.Fatal(err)
 	}
 	off.fillStatus(&s)
-	if *s.Shadow.State != "off" || *s.Buffer.State != "full" || *s.Buffer.Messages != 1 || *s.Buffer.Bytes != 200<<10 || s.Buffer.OldestAt == nil {
-		t.Errorf("shadow %s, buffer %+v", *s.Shadow.State, s.Buffer)
+	if *s.Shadow.State != "off" || *s.Buffer.State != "ok" || *s.Buffer.Messages != 1 || *s.Buffer.MemoryMessages != 1 ||
+		*s.Buffer.Bytes < 100<<10 || *s.Buffer.MaxBytes != 1<<20 || s.Buffer.OldestAt == nil || *s.Local.State != "off" || s.Local.Socket != nil {
+		t.Errorf("shadow %s, buffer %+v, local %+v", *s.Shadow.State, s.Buffer, s.Local)
 	}
 	if err := os.WriteFile(filepath.Join(b.dir, "next.crt"), []byte("nothing"), 0o600); err != nil {
 		t.Fatal(err)

@@ -16,17 +16,15 @@ import (
 // connection loop.
 func (a *agent) fillStatus(s *report.Status) {
 	b := a.buffer.Stats()
-	state := "ok"
-	if b.Full {
-		state = "full"
-	}
 	s.Buffer = report.Buffer{
-		State: &state, Messages: &b.Messages, Bytes: &b.Bytes, MaxBytes: &b.MaxBytes, OldestAt: report.At(b.Oldest),
-		MemoryMessages: &b.Messages, InFlight: &b.InFlight, PausedForMS: new(b.PausedFor.Milliseconds()),
+		State: new(string(b.State)), Messages: &b.Messages, Bytes: &b.Bytes, MaxBytes: &b.MaxBytes, OldestAt: report.At(b.Oldest),
+		MemoryMessages: &b.Memory, InFlight: &b.InFlight, PausedForMS: new(b.PausedFor.Milliseconds()),
 	}
 	known := a.store.Get()
 	s.Counters.Acked = &b.Acked
-	s.Counters.RefusedLocal = new(int64(0)) // no local acceptor, so it refused nothing
+	l := a.local.Status()
+	s.Local = report.Local{State: new(string(l.State)), Socket: orNull(l.Socket), Listen: orNull(l.Listen), Clients: new(int64(l.Clients))}
+	s.Counters.RefusedLocal = &l.Refused
 	s.Counters.Dropped, s.Counters.Gaps, s.Counters.DeadLetters = &known.Dropped, &known.Gaps, &known.DeadLetters
 	s.Counters.BytesSent = new(a.dialer.Traffic.Sent.Load())
 	s.Counters.BytesReceived = new(a.dialer.Traffic.Received.Load())

@@ -54,7 +54,7 @@ func (a *agent) reload() {
 	if !slices.Equal(last.Telemetry.Sources, merged.Telemetry.Sources) {
 		a.telemetry.SetSources(sources(&merged, a.opts.stateDir))
 	}
-	a.buffer.SetLimits(int64(merged.Buffer.MaxSize), merged.Buffer.WhenFull == "refuse-new", merged.Cloud.PublishRate)
+	a.buffer.SetLimits(bufferLimits(&merged))
 	if current := a.shadow.current(); current != nil {
 		current.SetInterval(time.Duration(merged.Telemetry.Interval))
 	} else {

@@ -40,7 +40,7 @@ Then: jitr-agent status`,
 	}
 	root.PersistentFlags().StringVar(&o.config, "config", defaultConfig, "configuration file")
 	root.PersistentFlags().StringVar(&o.stateDir, "state-dir", directory("STATE_DIRECTORY", "/var/lib/jitr-agent"), "directory of key, certificate and state")
-	root.AddCommand(newRun(&o), newCSR(&o), newImport(&o), newStatus(), newConfig(&o), newVersion())
+	root.AddCommand(newRun(&o), newCSR(&o), newImport(&o), newStatus(), newPublish(&o), newBufferCommand(&o), newConfig(&o), newVersion())
 	return root
 }
 

@@ -45,6 +45,9 @@ type Config struct {
 	// Fill adds what the other parts of the agent know; it may be called from
 	// several goroutines, one at a time.
 	Fill func(*Status)
+	// Written is given the content of status.json each time it was written; it
+	// must not block, and may keep it.
+	Written func([]byte)
 }
 
 // Report keeps and publishes what is known. It is safe for concurrent use.
@@ -312,6 +315,9 @@ func (r *Report) write(force bool, stop *Stop) {
 		return
 	}
 	r.written = s
+	if r.cfg.Written != nil {
+		r.cfg.Written(data.Bytes())
+	}
 }
 
 // ageless is s without what changes by itself.

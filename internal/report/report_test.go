@@ -199,7 +199,7 @@ func TestEmit(t *testing.T) {
 	s.begin()
 	lines.TakeAll()
 	r.Emit("message-refused", event.Fields{event.Object: "dt/x", event.Why: "not authorized"})
-	expect(t, "with one", said(lines), "error The server refused a message on dt/x: not authorized; .*"+s.snap.Identity.CertificateID()+".*dt/x")
+	expect(t, "with one", said(lines), "error The server refused a message on dt/x: not authorized; .*"+s.snap.Identity.CertificateID()+".*dt/x; .*")
 }
 
 // Each session is one connect, also where one takes the place of another.

@@ -221,7 +221,7 @@ func TestValues(t *testing.T) {
 		{"INIT_TOPIC", []string{"a", "a/b/c/d/e/f/g/h", "{thing_name}", strings.Repeat("x", 256)},
 			[]string{"", "a/b/c/d/e/f/g/h/i", "a/+", "a/#", "$aws/x", "{source}", "{thing_name", "}", "a\tb", strings.Repeat("x", 257)}},
 		{"TELEMETRY_INTERVAL", []string{"1s", "24h", "1500ms"}, []string{"999ms", "24h1s", "0s"}},
-		{"BUFFER_MAX_SIZE", []string{"256KiB", "1GiB", "262144B"}, []string{"", "64MB", "64M", "64", "1.5MiB", "-1MiB", "255KiB", "2TiB", "9999999999999999999TiB", "8388608TiB"}},
+		{"BUFFER_MAX_SIZE", []string{"1MiB", "1GiB", "1048576B"}, []string{"", "64MB", "64M", "64", "1.5MiB", "-1MiB", "1023KiB", "2TiB", "9999999999999999999TiB", "8388608TiB"}},
 		{"BUFFER_KEEP_FREE", []string{"0B", "64MiB"}, []string{"0"}},
 		{"LOCAL_SOCKET", []string{"", "mqtt.sock", "/run/x/mqtt.sock"}, []string{"a/b", "..", "/" + strings.Repeat("x", 107)}},
 		{"LOCAL_LISTEN", []string{"", "127.0.0.1:1883", "[::1]:1883", "localhost:1883"}, []string{"0.0.0.0:1883", ":1883", "1883", "10.0.0.1:1883", "127.0.0.1", "127.0.0.1:0"}},

@@ -72,7 +72,7 @@ type Telemetry struct {
 
 // Buffer is the table [buffer].
 type Buffer struct {
-	MaxSize    Size     `toml:"max_size" default:"64MiB" min:"256KiB" max:"1TiB" doc:"How much disk the buffer may take."`
+	MaxSize    Size     `toml:"max_size" default:"64MiB" min:"1MiB" max:"1TiB" doc:"How much disk the buffer may take."`
 	MaxAge     Duration `toml:"max_age" default:"168h" min:"1s" max:"87600h" doc:"How long a message is worth keeping."`
 	KeepFree   Size     `toml:"keep_free" default:"64MiB" min:"0B" max:"1TiB" doc:"The buffer never fills the file system below this."`
 	WhenFull   string   `toml:"when_full" default:"drop-oldest" allow:"drop-oldest|refuse-new" doc:"What a full buffer does."`

@@ -1,158 +1,261 @@
-// Package buffer holds messages from the moment they are handed in until AWS
-// IoT has acknowledged them: one queue, first in, first out, sent again from
-// the oldest unacknowledged one on each new connection.
+// Package buffer is the promise on messages: one that was acknowledged to its
+// producer is in the cloud or on the disk, and is delivered at least once, or
+// counted in a gap record, or kept as a dead letter.
 //
-// It keeps them in memory, bounded by bytes, so what it holds is lost when the
-// process ends. It never loses one silently: each message is acknowledged,
-// counted as dropped, or counted as a dead letter.
+// # When a message is safe
+//
+// Put takes a message into memory. It is safe with the server's PUBACK or with
+// the fsync of the segment log, whichever comes first, and only then its
+// producer is told. While the link works and PUBACKs come in time nothing is
+// written. A message goes to the disk when its PUBACK is late, when there are
+// stored messages before it, when the link is down, and at the end.
+//
+// # When a message is lost
+//
+//   - It was not acknowledged: the process was killed, or the power cut, while
+//     it was in memory only. Its producer was told nothing.
+//   - It is dropped because the log is full, too old, expired or damaged. That is
+//     counted in a gap record, which is on the disk before the message is given
+//     up, and goes to the gap topic until the server has it.
+//   - The server refuses it for good. It is kept among the dead letters, of
+//     which the oldest give way when there are too many.
+//
+// # Order
+//
+// One queue, first in, first out, over memory and disk. On a new connection it
+// begins with the oldest that is not acknowledged, so what was in flight comes
+// twice. Only a message that the server refused for now (PUBACK 0x97) is
+// overtaken by those that were on their way already.
 package buffer
 
 import (
-	"errors"
-	"slices"
+	"context"
+	"crypto/rand"
+	"encoding/binary"
 	"sync"
 	"time"
+
+	"github.com/jitr-agent/jitr-agent/pkg/buffer/seglog"
 )
 
-// ErrFull is Put's answer where the buffer is full and is to refuse new
-// messages.
-var ErrFull = errors.New("the buffer is full")
+const (
+	// MemoryLimit is how much is held in memory, in bytes of all fields: at the
+	// 512 KiB/s that AWS IoT takes on one connection that is 2 s, the default of
+	// spill_after, and it is within the 16 MB that the agent may use.
+	MemoryLimit = 1 << 20
+	// MaxMessage is the longest message, in bytes of all fields: the 128 KiB of
+	// payload that AWS IoT takes, and as much as is reasonable beside it. It
+	// fits into the smallest segment.
+	MaxMessage = 192 << 10
+)
 
-// MemoryLimit is how much is held in memory, in bytes of payload and topic:
-// two days of the agent's own telemetry at one message a minute, and within
-// the 16 MB that the agent may use.
-const MemoryLimit = 1 << 20
-
-// Message is what waits to be published, at QoS 1.
-type Message struct {
-	Topic       string
-	Payload     []byte
-	ContentType string // "" for none
+// Limits are what may change while the buffer is used.
+type Limits struct {
+	MaxSize    int64         // bytes on the disk
+	KeepFree   int64         // bytes that stay free on the file system
+	MaxAge     time.Duration // older messages are not sent any more; 0: no limit
+	SpillAfter time.Duration // a message whose PUBACK is later goes to the disk
+	RefuseNew  bool          // when full: refuse new messages instead of dropping the oldest
+	Rate       int           // messages a second at most; 0: no limit
 }
 
 // Config is what a Buffer needs. The callbacks are optional; they are called
-// without a lock held and must not block.
+// without a lock held, one at a time, and must not call the buffer back.
 type Config struct {
-	MaxBytes  int64 // at most MemoryLimit is used
-	RefuseNew bool  // when full: refuse new messages instead of dropping the oldest
-	Rate      int   // messages a second at most, 0: no limit
-	// Dropped is told of each message that gave way to a newer one.
-	Dropped func()
-	// DeadLetter is told of a message that the server will never take, and why.
+	Dir      string // of the log; made when it is needed
+	Limits   Limits
+	Clock    Clock
+	GapTopic func() string
+	// Lost is told of each message that was dropped and counted: how many, why,
+	// and how many gap records are new with it.
+	Lost func(messages uint64, why Why, records int)
+	// DeadLetter is told of a message that the server will never take, when it
+	// is kept, and of its PUBACK's reason code.
 	DeadLetter func(m Message, code byte)
+	// GapRefused is told that the server refused a gap record, which is tried
+	// again on the next connection.
+	GapRefused func(topic string, code byte)
+	// Changed is told how the buffer stands when that has changed; err is why
+	// it is not OK.
+	Changed func(s State, err error)
+	// SetAside is told of a file that cannot be used and was renamed.
+	SetAside func(err error)
 }
 
-// entry is a message in the queue.
+// entry is a message in memory, or a range of stored ones that are to be
+// dropped.
 type entry struct {
 	message Message
-	at      time.Time
-	sent    bool // on the present connection, and not yet acknowledged
-	done    bool // acknowledged, dropped or dead: to be taken out
+	size    int64
+	at      time.Time // when it was handed in, for one that was not stored
+	stamp   stamp     // complete for one that was read from the log, else stream and seq
+	done    func(error)
+	log     uint64 // sequence number in the log, 0 for "in memory only"
+	sent    bool   // in flight, on the present connection
+	settled bool   // nothing more is to be done for it
+	pending bool   // waits for a gap record or a dead letter to be written
+	taken   bool   // and that is under way
+	gap     Gap    // of one to be dropped
+	code    byte   // of one to be a dead letter
 }
 
-func (e *entry) size() int64 { return int64(len(e.message.Payload) + len(e.message.Topic)) }
-
-// Buffer is the queue. It is safe for concurrent use, but Drain runs once at a
-// time.
+// Buffer is the queue. It is safe for concurrent use. Run is to be called once,
+// and Drain by one goroutine at a time.
 type Buffer struct {
-	mu      sync.Mutex
 	cfg     Config
-	queue   []*entry // oldest first
-	again   []*entry // refused for now, to be sent once more
-	bytes   int64
-	acked   int64
-	paused  time.Time     // nothing is sent before
+	stream  uint64
+	opened  chan struct{} // closed when the log is open, or cannot be opened
 	changed chan struct{} // a token: there may be something to send
-	pause   pause
+	commit  chan struct{} // a token: there may be something to write
+
+	mu     sync.Mutex
+	limits Limits
+	seq    uint64
+	closed bool
+	online bool          // Drain is at work
+	room   chan struct{} // closed when there may be room, nil while nobody waits
+
+	// The queue: what is in flight, then what is on the disk from readNext up to
+	// logNext, then what is in memory. What was not stored is always behind
+	// what was.
+	flight      fifo[*entry]
+	queue       fifo[*entry]
+	memory      int64  // bytes in flight and queue
+	inFlight    int64  // bytes in flight
+	readNext    uint64 // in the log: the next one to send
+	logNext     uint64 // in the log: the next one to be written
+	generation  int    // of readNext: it was moved by another than the reader
+	connection  int    // counts Drains
+	again       []*entry
+	paused      time.Time // nothing is sent before
+	pause       patience
+	acked       int64
+	oldest      time.Time // when the oldest stored message was handed in, if known
+	wakeAt      time.Time // when the committing goroutine looks again by itself
+	gaps        []*gapEntry
+	gapsBusy    bool // they are being written
+	gapsDirty   bool // a gap record was delivered, which the file does not know
+	drops       []*entry
+	dead        []*entry
+	pendingFrom time.Time // since when drops, dead or gapsDirty wait
+	refusing    uint64    // when full and refusing: until all up to here is acknowledged
+	over        State     // StateFull or StateDiskFull while messages give way to newer ones, else ""
+	overErr     error     // what the disk lacks, for StateDiskFull
+	lookAt      time.Time // when that is looked at again
+	refused     int64
+	ackedTo     uint64 // in the log: all up to here is acknowledged
+	unflushed   int    // acknowledgements that the log may forget in a crash
+	ackedAt     time.Time
+	state       State // as last told
+	writable    bool  // the last write succeeded
+
+	log  *seglog.Log // nil until it is open, which may fail
+	disk disk        // of the committing goroutine
 }
 
-// New makes an empty buffer.
+// New makes a buffer; Run brings it to life. What is put before is held in
+// memory.
 func New(cfg Config) *Buffer {
-	return &Buffer{cfg: cfg, changed: make(chan struct{}, 1)}
+	var id [8]byte
+	_, _ = rand.Read(id[:]) // never fails
+	return &Buffer{
+		cfg: cfg, limits: cfg.Limits, stream: binary.BigEndian.Uint64(id[:]),
+		opened: make(chan struct{}), changed: make(chan struct{}, 1), commit: make(chan struct{}, 1),
+	}
 }
 
-// Put hands a message in. It never waits. The only error is ErrFull, and then
-// the message was not taken.
-func (b *Buffer) Put(m Message) error {
-	e := &entry{message: m, at: time.Now()}
+// Put hands m in. It waits while there is no room in memory but room can
+// come.
+//
+// done, which may be nil, is called once and must not block: with nil when m is
+// safe, else with the reason why it is not: ErrFull, ErrClosed, or *Refused
+// for one that the server will not take. An error of Put itself is ErrFull,
+// ErrTooLarge, ErrClosed or the context's; m was not taken then, and done is
+// not called.
+//
+// The slices of m are kept and must not be changed any more.
+func (b *Buffer) Put(ctx context.Context, m Message, done func(error)) error {
+	size := m.size()
+	if size > MaxMessage {
+		return ErrTooLarge
+	}
 	b.mu.Lock()
-	limit := min(b.cfg.MaxBytes, MemoryLimit)
-	dropped := 0
-	for b.bytes+e.size() > limit {
-		i := slices.IndexFunc(b.queue, func(old *entry) bool { return !old.sent && !old.done })
-		if b.cfg.RefuseNew || i < 0 {
+	for {
+		switch {
+		case b.closed:
+			b.mu.Unlock()
+			return ErrClosed
+		case b.refusing > 0:
 			b.mu.Unlock()
 			return ErrFull
 		}
-		b.remove(b.queue[i])
-		dropped++
-	}
-	b.queue = append(b.queue, e)
-	b.bytes += e.size()
-	tell := b.cfg.Dropped
-	b.mu.Unlock()
-	for range dropped {
-		if tell != nil {
-			tell()
+		if b.memory+size <= MemoryLimit {
+			break
 		}
+		if !b.roomCanCome() {
+			b.mu.Unlock()
+			return ErrFull
+		}
+		if b.room == nil {
+			b.room = make(chan struct{})
+		}
+		room := b.room
+		b.mu.Unlock()
+		select {
+		case <-room:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		b.mu.Lock()
 	}
-	b.notify()
+	b.seq++
+	e := &entry{message: m, size: size, at: time.Now(), stamp: stamp{stream: b.stream, seq: b.seq}, done: done}
+	b.queue.push(e)
+	b.memory += size
+	write := b.wakeAt.IsZero() || b.due(e).Before(b.wakeAt)
+	b.mu.Unlock()
+	wake(b.changed)
+	if write {
+		wake(b.commit)
+	}
 	return nil
 }
 
-// remove takes e out; the lock is held.
-func (b *Buffer) remove(e *entry) {
-	if e.done {
-		return
+// roomCanCome says whether waiting for room in memory makes sense; the lock is
+// held.
+func (b *Buffer) roomCanCome() bool {
+	select {
+	case <-b.opened:
+	default:
+		return true
 	}
-	e.done = true
-	b.bytes -= e.size()
-	b.again = slices.DeleteFunc(b.again, func(a *entry) bool { return a == e })
-	b.queue = slices.DeleteFunc(b.queue, func(q *entry) bool { return q == e })
+	return b.online || b.writable
 }
 
-func (b *Buffer) notify() {
+// makeRoom tells those who wait; the lock is held.
+func (b *Buffer) makeRoom() {
+	if b.room != nil {
+		close(b.room)
+		b.room = nil
+	}
+}
+
+// SetLimits changes the limits while the buffer is used.
+func (b *Buffer) SetLimits(l Limits) {
+	b.mu.Lock()
+	b.limits, b.refusing = l, 0
+	if b.log != nil {
+		b.log.SetLimits(l.MaxSize, l.KeepFree)
+	}
+	b.makeRoom()
+	b.mu.Unlock()
+	wake(b.changed)
+	wake(b.commit)
+}
+
+func wake(token chan struct{}) {
 	select {
-	case b.changed <- struct{}{}:
+	case token <- struct{}{}:
 	default:
 	}
-}
-
-// SetLimits changes size and rate while the buffer is used.
-func (b *Buffer) SetLimits(maxBytes int64, refuseNew bool, rate int) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.cfg.MaxBytes, b.cfg.RefuseNew, b.cfg.Rate = maxBytes, refuseNew, rate
-}
-
-// Stats is how the buffer stands.
-type Stats struct {
-	Messages  int64
-	Bytes     int64
-	MaxBytes  int64
-	InFlight  int64
-	Acked     int64     // since the start
-	Oldest    time.Time // when the oldest message was handed in, zero for none
-	PausedFor time.Duration
-	Full      bool
-}
-
-// Stats reads the counts.
-func (b *Buffer) Stats() Stats {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	s := Stats{
-		Messages: int64(len(b.queue)), Bytes: b.bytes, MaxBytes: min(b.cfg.MaxBytes, MemoryLimit), Acked: b.acked,
-		PausedFor: max(0, time.Until(b.paused)),
-	}
-	for _, e := range b.queue {
-		if e.sent {
-			s.InFlight++
-		}
-	}
-	if len(b.queue) > 0 {
-		s.Oldest = b.queue[0].at
-		s.Full = s.MaxBytes-b.bytes < b.queue[0].size()
-	}
-	return s
 }

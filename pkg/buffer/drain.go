@@ -2,9 +2,15 @@ package buffer
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"strconv"
 	"time"
 
 	"github.com/cenkalti/backoff/v4"
+
+	"github.com/jitr-agent/jitr-agent/pkg/buffer/seglog"
 )
 
 // Session is what the buffer sends on. Send writes m behind all earlier ones
@@ -15,11 +21,18 @@ type Session interface {
 	Send(ctx context.Context, m Message, outcome func(code byte, err error)) error
 }
 
-// pause is how long nothing is sent after the server asked for patience
-// (PUBACK 0x97): 1 s doubling to 1 min, from the start again after a success.
-type pause struct{ policy *backoff.ExponentialBackOff }
+// maxInFlight is how many bytes may be in flight besides the session's own
+// window: as much as AWS IoT takes from one connection in a second.
+const maxInFlight = 512 << 10
 
-func (p *pause) next() time.Duration {
+// rereadAfter is the pause after a disk error of a read.
+const rereadAfter = time.Second
+
+// patience is how long nothing is sent after the server asked for it
+// (PUBACK 0x97): 1 s doubling to 1 min, from the start again after a success.
+type patience struct{ policy *backoff.ExponentialBackOff }
+
+func (p *patience) next() time.Duration {
 	if p.policy == nil {
 		p.policy = backoff.NewExponentialBackOff(
 			backoff.WithInitialInterval(time.Second), backoff.WithMultiplier(2), backoff.WithMaxInterval(time.Minute),
@@ -28,75 +41,316 @@ func (p *pause) next() time.Duration {
 	return p.policy.NextBackOff()
 }
 
-func (p *pause) reset() { p.policy = nil }
+func (p *patience) reset() { p.policy = nil }
 
 // Drain sends what is queued, in order, from the oldest unacknowledged message
 // on, and what is handed in meanwhile, until ctx or the session ends.
 func (b *Buffer) Drain(ctx context.Context, s Session) {
-	b.rewind()
-	defer b.rewind()
-	var earliest time.Time // of the next message, by the rate
+	select {
+	case <-b.opened: // what is stored comes first
+	case <-ctx.Done():
+		return
+	}
+	d := &drain{Buffer: b, connection: b.connect()}
+	defer b.disconnect()
 	for {
-		e, wait := b.next(earliest)
-		if e == nil {
+		m, outcome, wait := d.next()
+		if outcome == nil {
 			if !b.idle(ctx, wait) {
 				return
 			}
 			continue
 		}
-		earliest = b.after(earliest)
-		if err := s.Send(ctx, e.message, func(code byte, err error) { b.outcome(e, code, err) }); err != nil {
+		if err := s.Send(ctx, m, outcome); err != nil {
 			return
 		}
 	}
 }
 
-// rewind forgets what the last connection had in flight.
-func (b *Buffer) rewind() {
+// connect begins a connection and gives its number.
+func (b *Buffer) connect() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for _, e := range b.queue {
-		e.sent = false
+	b.online = true
+	b.connection++
+	for _, g := range b.gaps {
+		g.sent = false
 	}
-	b.again = nil
+	return b.connection
 }
 
-// next is the message to send now. Without one it says how long to wait, 0
-// for until something changes.
-func (b *Buffer) next(earliest time.Time) (*entry, time.Duration) {
+// disconnect takes back what was in flight and is not settled.
+func (b *Buffer) disconnect() {
 	b.mu.Lock()
-	defer b.mu.Unlock()
-	if wait := max(time.Until(b.paused), time.Until(earliest)); wait > 0 {
-		return nil, wait
-	}
-	if len(b.again) > 0 {
-		e := b.again[0]
-		b.again = b.again[1:]
-		e.sent = true
-		return e, 0
-	}
-	for _, e := range b.queue {
-		if !e.sent && !e.done {
-			e.sent = true
-			return e, 0
+	b.online = false
+	b.connection++
+	b.rewind()
+	b.makeRoom() // those who wait see whether they still may
+	b.mu.Unlock()
+	wake(b.commit) // the link is down: what is in memory goes to the disk
+}
+
+// rewind makes the queue begin with the oldest that is not settled; the lock is
+// held.
+func (b *Buffer) rewind() {
+	var back []*entry
+	for b.flight.len() > 0 {
+		e := b.flight.pop()
+		if e.settled {
+			continue
+		}
+		b.inFlight -= e.size
+		e.sent = false
+		if e.log == 0 {
+			if !e.pending { // one that is pending will be settled without us
+				back = append(back, e)
+			}
+			continue
+		}
+		b.memory -= e.size
+		e.size = 0
+		if e.log < b.readNext {
+			b.readNext = e.log
+			b.oldest = e.stamp.wall()
 		}
 	}
+	for i := len(back) - 1; i >= 0; i-- {
+		b.queue.pushFront(back[i])
+	}
+	// What was not begun to be written is found again by the next connection.
+	b.drops, b.dead = keepTaken(b.drops), keepTaken(b.dead)
+	b.again = nil
+	b.generation++
+}
+
+// keepTaken is what of list does not come again: entries that are being
+// written, and those that were never stored.
+func keepTaken(list []*entry) []*entry {
+	var kept []*entry
+	for _, e := range list {
+		if e.taken || e.log == 0 {
+			kept = append(kept, e)
+		}
+	}
+	return kept
+}
+
+// drain is one connection's sending side, of one goroutine.
+type drain struct {
+	*Buffer
+	connection int
+	earliest   time.Time // of the next message, by the rate
+	reader     *seglog.Reader
+	generation int    // of reader
+	last       stamp  // of the last message read
+	named      uint64 // the stream of streamName
+	streamName string
+}
+
+// next is the message to send now, and what is to be told of its end. Without
+// one it says how long to wait, 0 for until something changes.
+func (d *drain) next() (m Message, outcome func(byte, error), wait time.Duration) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for {
+		if wait := d.hold(); wait > 0 {
+			return Message{}, nil, wait
+		}
+		if g := d.nextGap(); g != nil {
+			return d.gapMessage(g), func(code byte, err error) { d.gapOutcome(g, d.connection, code, err) }, 0
+		}
+		if len(d.again) > 0 {
+			e := d.again[0]
+			d.again = d.again[1:]
+			return d.send(e)
+		}
+		if d.flight.len() > 0 && d.inFlight >= maxInFlight || len(d.drops) > maxDrops {
+			return Message{}, nil, 0
+		}
+		if d.readNext < d.logNext {
+			e, again := d.read()
+			switch {
+			case e != nil:
+				return d.send(e)
+			case again > 0:
+				return Message{}, nil, again
+			}
+			continue
+		}
+		if d.queue.len() == 0 {
+			return Message{}, nil, 0
+		}
+		e := d.queue.pop()
+		if e.settled {
+			continue
+		}
+		if e.message.Expiry > 0 {
+			now := d.cfg.Clock.now()
+			age := now.mono.Sub(e.at)
+			if expired(e.message.Expiry, age) {
+				e.gap = gapOf(now.stamp(e.at).of(e.stamp), Expired)
+				d.drop(e)
+				continue
+			}
+			e.stamp = now.stamp(e.at).of(e.stamp)
+		}
+		d.fly(e)
+		return d.send(e)
+	}
+}
+
+// fly puts e at the end of what is in flight; the lock is held.
+func (b *Buffer) fly(e *entry) {
+	e.sent = true
+	b.inFlight += e.size
+	b.flight.push(e)
+}
+
+// hold is how long nothing may be sent, by the server's wish or by the rate;
+// the lock is held.
+func (d *drain) hold() time.Duration {
+	if d.limits.Rate <= 0 && d.paused.IsZero() {
+		return 0
+	}
+	return max(time.Until(d.paused), time.Until(d.earliest))
+}
+
+// send is what goes out for e; the lock is held.
+func (d *drain) send(e *entry) (Message, func(byte, error), time.Duration) {
+	d.counted()
+	m := e.message
+	m.UserProperties = append(m.UserProperties[:len(m.UserProperties):len(m.UserProperties)],
+		[2]string{"stream", d.name(e.stamp)}, [2]string{"seq", strconv.FormatUint(e.stamp.seq, 10)})
+	if m.Expiry > 0 { // the server counts from now
+		m.Expiry = max(1, m.Expiry-uint32(min(d.cfg.Clock.now().age(e.stamp)/time.Second, time.Duration(m.Expiry))))
+	}
+	return m, func(code byte, err error) { d.outcome(e, d.connection, code, err) }, 0
+}
+
+// name is streamID, without making the same string for each message; the lock
+// is held.
+func (d *drain) name(s stamp) string {
+	if d.streamName == "" || s.stream != d.named {
+		d.named, d.streamName = s.stream, s.streamID()
+	}
+	return d.streamName
+}
+
+// counted notes that a message goes out now; the lock is held.
+func (d *drain) counted() {
+	if d.limits.Rate <= 0 {
+		return
+	}
+	now := time.Now()
+	if d.earliest.Before(now) {
+		d.earliest = now
+	}
+	d.earliest = d.earliest.Add(time.Second / time.Duration(d.limits.Rate))
+}
+
+// read takes the next stored message into flight. It gives nil where there is
+// none to send, with the time to wait after a failure. The lock is held, but
+// for the reading itself.
+func (d *drain) read() (e *entry, wait time.Duration) {
+	if d.reader == nil || d.generation != d.Buffer.generation {
+		d.reader, d.generation = d.log.Read(d.readNext), d.Buffer.generation
+	}
+	reader := d.reader
+	d.mu.Unlock()
+	found, err := reader.Next()
+	var (
+		m Message
+		s stamp
+	)
+	if err == nil && found.Lost == 0 {
+		m, s, err = parseRecord(found.Payload)
+		if err != nil {
+			found.Lost, err = 1, nil
+		}
+	}
+	d.mu.Lock()
+	switch {
+	case d.generation != d.Buffer.generation: // what was read may not be wanted any more
+		return nil, 0
+	case errors.Is(err, io.EOF): // acknowledged meanwhile, all of it
+		d.readNext = d.logNext
+		d.advance()
+		return nil, 0
+	case err != nil:
+		return nil, rereadAfter
+	}
+	if found.Lost > 0 {
+		d.drop(&entry{log: found.Seq, gap: d.lostGap(found.Lost)})
+		d.readNext = found.Seq + found.Lost
+		return nil, 0
+	}
+	d.nameLost(s)
+	d.readNext, d.last = found.Seq+1, s
+	e = &entry{message: m, stamp: s, log: found.Seq}
+	now := d.cfg.Clock.now()
+	switch age := now.age(s); {
+	case m.Expiry > 0 && expired(m.Expiry, age):
+		e.gap = gapOf(s, Expired)
+	case d.limits.MaxAge > 0 && age > d.limits.MaxAge:
+		e.gap = gapOf(s, Aged)
+	default:
+		e.size = m.size()
+		d.memory += e.size
+		d.fly(e)
+		return e, 0
+	}
+	e.message = Message{}
+	d.drop(e)
 	return nil, 0
 }
 
-// after is the earliest time for the message behind one that is sent now.
-func (b *Buffer) after(earliest time.Time) time.Time {
-	b.mu.Lock()
-	rate := b.cfg.Rate
-	b.mu.Unlock()
-	now := time.Now()
-	if rate <= 0 {
-		return now
+func expired(seconds uint32, age time.Duration) bool {
+	return age >= time.Duration(seconds)*time.Second
+}
+
+// lostGap counts n stored messages that cannot be read: those behind the last
+// one that could be, if that is known. The lock is held.
+func (d *drain) lostGap(n uint64) Gap {
+	g := Gap{Schema: 1, Messages: n, Why: Damaged}
+	if d.last.stream != 0 {
+		g.Stream, g.From, g.To = d.last.streamID(), d.last.seq+1, d.last.seq+n
 	}
-	if earliest.Before(now) {
-		earliest = now
+	return g
+}
+
+// nameLost corrects a gap of which nothing is known by what comes behind it;
+// the lock is held.
+func (d *drain) nameLost(behind stamp) {
+	if len(d.drops) == 0 {
+		return
 	}
-	return earliest.Add(time.Second / time.Duration(rate))
+	g := &d.drops[len(d.drops)-1].gap
+	if g.Stream == "" && !d.drops[len(d.drops)-1].taken && behind.seq > g.Messages {
+		g.Stream, g.From, g.To = behind.streamID(), behind.seq-g.Messages, behind.seq-1
+	}
+}
+
+// nextGap is a gap record to send, if there is one; the lock is held.
+func (d *drain) nextGap() *gapEntry {
+	if d.gapsBusy {
+		return nil
+	}
+	for _, g := range d.gaps {
+		if !g.sent && !g.acked {
+			g.sent = true
+			return g
+		}
+	}
+	return nil
+}
+
+func (d *drain) gapMessage(g *gapEntry) Message {
+	d.counted()
+	payload, err := json.Marshal(g.Gap)
+	if err != nil { // numbers and strings always marshal
+		payload = nil
+	}
+	return Message{Topic: d.cfg.GapTopic(), Payload: payload, ContentType: "application/json"}
 }
 
 // idle waits for a change or for wait, whichever comes first, and reports
@@ -115,32 +369,4 @@ func (b *Buffer) idle(ctx context.Context, wait time.Duration) bool {
 	case <-due:
 	}
 	return true
-}
-
-// outcome is told how a message's publish ended.
-func (b *Buffer) outcome(e *entry, code byte, err error) {
-	b.mu.Lock()
-	var dead func(Message, byte)
-	switch {
-	case err != nil: // the connection ended; the next one starts from here
-		e.sent = false
-	case code < 0x80:
-		b.acked++
-		b.pause.reset()
-		b.remove(e)
-	case code == 0x87, code == 0x90, code == 0x99, code == 0x95:
-		// Not authorized, topic or payload not valid: no repetition helps.
-		b.remove(e)
-		dead = b.cfg.DeadLetter
-	default:
-		// 0x97 and all that may pass: pause, then this one again. Those behind
-		// it are on their way already.
-		b.paused = time.Now().Add(b.pause.next())
-		b.again = append(b.again, e)
-	}
-	b.mu.Unlock()
-	if dead != nil {
-		dead(e.message, code)
-	}
-	b.notify()
 }

@@ -220,6 +220,20 @@ func thingName(opts Options, leaf *x509.Certificate) (string, error) {
 	return name, nil
 }
 
+// ThingName is the thing that the installed files stand for, without a look at
+// the key: what programs on the gateway hand in is for this thing, whatever is
+// wrong with its TPM. Errors wrap ErrNoCertificate or ErrNoThingName.
+func ThingName(opts Options) (string, error) {
+	if opts.ThingName != "" {
+		return thingName(opts, nil)
+	}
+	chain, err := readChain(opts.path(CertFile))
+	if err != nil {
+		return "", err
+	}
+	return thingName(opts, chain[0])
+}
+
 // reason takes operation and path off an error of package os, where our
 // sentence names the file already.
 func reason(err error) error {

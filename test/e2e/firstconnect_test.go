@@ -81,7 +81,7 @@ func firstConnect(t *testing.T, provider string, settings map[string]string) {
 	wantValues(t, online, map[string]any{
 		"state": "online", "cause": nil, "event": "online", "next": nil, "stopped": nil, "remedy": nil,
 		"attempts.count": 0.0, "identity.accepted": true, "cloud.tls_version": "1.2", "clock.ok": true,
-		"tpm.state": map[string]string{"tpm": "ok", "file": "unused"}[provider], "buffer.state": "ok", "local.state": "off",
+		"tpm.state": map[string]string{"tpm": "ok", "file": "unused"}[provider], "buffer.state": "ok", "local.state": "ok",
 	})
 
 	rig.Eventually(t, soon, func() error {

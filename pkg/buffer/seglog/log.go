@@ -125,6 +125,18 @@ func (l *Log) Flush() error {
 	return err
 }
 
+// Probe writes the cursor, needed or not: it is for seeing whether a disk that
+// failed takes writes again.
+func (l *Log) Probe() error {
+	l.writing.Lock()
+	defer l.writing.Unlock()
+	if l.closed {
+		return ErrClosed
+	}
+	_, err := l.write(nil)
+	return err
+}
+
 // Close makes the last Ack last, and marks the log as whole. A second Close
 // does nothing.
 func (l *Log) Close() error {

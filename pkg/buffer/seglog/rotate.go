@@ -210,6 +210,10 @@ func (l *Log) create() (_ *segment, err error) {
 	return s, nil
 }
 
+// Room says whether one more segment may be made: nil, or ErrFull, ErrNoSpace,
+// ErrNoInodes, or what the file system says.
+func (l *Log) Room() error { return l.mayCreate() }
+
 // mayCreate applies the bounds. A segment that was given up and holds nothing
 // is not counted, else a failing disk would leave the log full.
 func (l *Log) mayCreate() error {
