@@ -195,6 +195,9 @@ type counted struct {
 	traffic *Traffic
 }
 
+// NetConn is the connection that is counted, as crypto/tls names it.
+func (c *counted) NetConn() net.Conn { return c.Conn }
+
 func (c *counted) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	c.traffic.Received.Add(int64(n))
