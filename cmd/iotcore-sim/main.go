@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
@@ -42,9 +43,11 @@ func command() *cobra.Command {
 		Use:   "iotcore-sim",
 		Short: "A local stand-in for AWS IoT Core",
 		Long: `A local stand-in for AWS IoT Core: a TLS data plane with just-in-time
-registration, policies and shadows, and the REST control plane for the AWS
-SDKs and the aws CLI (--endpoint-url http://ADDRESS). It prints one line,
-"ready mqtt=... api=...", when it listens. Devices trust DIR/server-ca.pem.`,
+registration, policies and shadows, and the control plane for the AWS SDKs and
+the aws CLI (--endpoint-url http://ADDRESS): AWS IoT with its rules, Lambda
+functions that really run, IAM roles, SQS and CloudWatch Logs. It prints one
+line, "ready mqtt=... api=...", when it listens. Devices trust
+DIR/server-ca.pem.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			if cfg.Activation, err = iotcore.ParseActivation(activate); err != nil {
@@ -66,13 +69,14 @@ SDKs and the aws CLI (--endpoint-url http://ADDRESS). It prints one line,
 	f.SortFlags = false
 	f.StringVar(&cfg.MQTTAddr, "mqtt", "127.0.0.1:8883", "`HOST:PORT` of the TLS data plane; port 0 takes a free one")
 	f.StringVar(&cfg.APIAddr, "api", "127.0.0.1:8080", "`HOST:PORT` of the control plane, plain HTTP")
-	f.StringVar(&cfg.Dir, "dir", "", "`DIR` for the registry and the server's CA")
+	f.StringVar(&cfg.Dir, "dir", "", "`DIR` for the registry, the server's CA, and the code and logs of functions")
 	f.StringArrayVar(&cas, "register-ca", nil, "PEM `FILE` of a CA to register: ACTIVE, with auto-registration; can be repeated")
 	f.StringVar(&activate, "activate-after", "manual", "who activates a pending certificate: a `DURATION` (the emulator), manual (UpdateCertificate) or never")
 	f.StringVar(&pending, "pending-close", "fin", "`HOW` the connection of a pending certificate ends: fin, rst, alert or connack-0x87")
 	f.StringVar(&file, "policy", "", "policy document `FILE` that the emulator's own activation attaches (default: everything is allowed)")
-	f.StringVar(&cfg.Region, "region", "us-east-1", "`REGION` in ARNs")
+	f.StringVar(&cfg.Region, "region", "us-east-1", "`REGION` in ARNs; requests that are signed for another are refused")
 	f.StringVar(&cfg.Account, "account", "123456789012", "account `ID` in ARNs and events")
+	f.DurationVar(&cfg.AsyncRetry, "async-retry", time.Minute, "`WAIT` before a Lambda function's first retry of an event; the second waits twice as long")
 	f.StringArrayVar(&cfg.ServerNames, "server-name", nil, "further host `NAME` or IP address in the server certificate; can be repeated")
 	f.BoolVarP(&verbose, "verbose", "v", false, "log each connection and each refusal to stderr")
 	cobra.CheckErr(cmd.MarkFlagRequired("dir")) // it is defined above

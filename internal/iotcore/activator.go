@@ -115,7 +115,7 @@ func (a *activator) activate(id string) error {
 				return err
 			}
 		}
-		if err := a.registry.attachThing(thing, arn); err != nil {
+		if err := a.registry.attachThing(thing, arn, false); err != nil {
 			return err
 		}
 	}

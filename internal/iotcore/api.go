@@ -1,13 +1,14 @@
 package iotcore
 
 import (
-	"encoding/json"
-	"errors"
-	"io"
 	"net/http"
-	"time"
 
 	mqtt "github.com/mochi-mqtt/server/v2"
+
+	"github.com/jitr-agent/jitr-agent/internal/iotcore/awsapi"
+	"github.com/jitr-agent/jitr-agent/internal/iotcore/iam"
+	"github.com/jitr-agent/jitr-agent/internal/iotcore/logs"
+	"github.com/jitr-agent/jitr-agent/internal/iotcore/sqs"
 )
 
 // api is the control plane and the HTTP side of the data plane, REST-JSON as
@@ -18,133 +19,94 @@ type api struct {
 	client *mqtt.Client // who publishes for it
 }
 
+// newAPI is all that the API address serves: AWS IoT here, the other services
+// from their packages, and what is the emulator's own under /sim/.
 func newAPI(s *Server) http.Handler {
 	a := &api{Server: s, client: s.broker.NewClient(nil, mqtt.LocalListener, "api", true)}
 	mux := http.NewServeMux()
-	// The mux matches the escaped path segment by segment, so that an ARN
-	// with its slashes is one segment, as the SDKs send it.
-	for pattern, h := range map[string]handler{
-		"GET /endpoint":                    a.describeEndpoint,
-		"GET /registrationcode":            a.getRegistrationCode,
-		"POST /cacertificate":              a.registerCACertificate,
-		"GET /cacertificate/{id}":          a.describeCACertificate,
-		"PUT /cacertificate/{id}":          a.updateCACertificate,
-		"DELETE /cacertificate/{id}":       a.deleteCACertificate,
-		"GET /cacertificates":              a.listCACertificates,
-		"POST /certificate/register":       a.registerCertificate,
-		"POST /certificate/register-no-ca": a.registerCertificateWithoutCA,
-		"GET /certificates":                a.listCertificates,
-		"GET /certificates-by-ca/{id}":     a.listCertificatesByCA,
-		"GET /certificates/{id}":           a.describeCertificate,
-		"PUT /certificates/{id}":           a.updateCertificate,
-		"DELETE /certificates/{id}":        a.deleteCertificate,
-		"POST /policies/{name}":            a.createPolicy,
-		"GET /policies/{name}":             a.getPolicy,
-		"PUT /target-policies/{name}":      a.attachPolicy,
-		"POST /target-policies/{name}":     a.detachPolicy,
-		"PUT /principal-policies/{name}":   a.attachPrincipalPolicy,
-		"POST /attached-policies/{target}": a.listAttachedPolicies,
-		"POST /things/{name}":              a.createThing,
-		"GET /things/{name}":               a.describeThing,
-		"PUT /things/{name}/principals":    a.attachThingPrincipal,
-		"DELETE /things/{name}/principals": a.detachThingPrincipal,
-		"GET /things/{name}/principals":    a.listThingPrincipals,
-		"GET /principals/things":           a.listPrincipalThings,
-		"POST /topics/{topic...}":          a.publish,
-		"GET /things/{name}/shadow":        a.getThingShadow,
-		"POST /things/{name}/shadow":       a.updateThingShadow,
-		"DELETE /things/{name}/shadow":     a.deleteThingShadow,
-		"GET /sim/attempts":                a.simAttempts,
-		"GET /sim/clients":                 a.simClients,
-		"GET /sim/certificates/{id}":       a.simCertificate,
-		"GET /sim/faults":                  a.simFaults,
-		"POST /sim/faults":                 a.simSetFaults,
-	} {
-		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) { serve(w, r, h) })
-	}
+	awsapi.REST(mux, s.gate, a.operations())
+	awsapi.REST(mux, s.gate, s.rules.Operations())
+	awsapi.REST(mux, s.gate, s.lambda.Operations())
+	awsapi.REST(mux, s.gate, a.simOperations())
+	rpc := &awsapi.RPC{Gate: s.gate}
+	rpc.Add(sqs.Target, s.sqs.Operations())
+	rpc.Add(logs.Target, s.logs.Operations())
+	rpc.Query(iam.Version, iam.Namespace, s.iam.Operations())
+	rpc.Query(iam.STSVersion, iam.STSNamespace, s.iam.STSOperations())
+	mux.Handle("POST /{$}", rpc)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		writeError(w, &apiError{
-			status: http.StatusNotFound, name: "UnknownOperationException",
-			message: "The emulator has no operation " + r.Method + " " + r.URL.EscapedPath(),
-		})
+		awsapi.WriteError(w, awsapi.Refuse(http.StatusNotFound, "UnknownOperationException",
+			"The emulator has no operation %s %s", r.Method, r.URL.EscapedPath()))
 	})
 	return mux
 }
 
-// handler carries out one operation. What it returns becomes the JSON body;
-// json.RawMessage is sent as it is, nil is an empty object.
-type handler func(r *http.Request) (any, error)
-
-// maxBody is the greatest request body in bytes; the largest legitimate one
-// is a message of maxPayload.
-const maxBody = 256 << 10
-
-func serve(w http.ResponseWriter, r *http.Request, h handler) {
-	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
-	out, err := h(r)
-	if err != nil {
-		writeError(w, err)
-		return
+// operations are those of AWS IoT, with the IAM action and the resources of
+// each (service authorization reference, AWS IoT). AttachThingPrincipal is
+// asked for both of its resources, so that a role that passes here passes
+// wherever only one of them is asked for.
+func (a *api) operations() map[string]awsapi.Operation {
+	const principal = "X-Amzn-Principal"
+	named := func(kind, param string) func(*awsapi.Request) []string {
+		return func(r *awsapi.Request) []string { return []string{a.registry.arn(kind, r.PathValue(param))} }
 	}
-	if out == nil {
-		out = struct{}{}
+	ca, cert, policy, thing := named("cacert", "id"), named("cert", "id"), named("policy", "name"), named("thing", "name")
+	target := func(r *awsapi.Request) []string { return []string{r.Field("target")} }
+	both := func(r *awsapi.Request) []string { return []string{thing(r)[0], r.Header.Get(principal)} }
+	tagged := func(r *awsapi.Request) []string { return []string{resourceARN(r)} }
+	ops := map[string]awsapi.Operation{
+		"GET /endpoint":                        {Action: "DescribeEndpoint", Handle: a.describeEndpoint},
+		"GET /registrationcode":                {Action: "GetRegistrationCode", Handle: a.getRegistrationCode},
+		"DELETE /registrationcode":             {Action: "DeleteRegistrationCode", Handle: a.deleteRegistrationCode},
+		"POST /cacertificate":                  {Action: "RegisterCACertificate", Handle: a.registerCACertificate},
+		"GET /cacertificate/{id}":              {Action: "DescribeCACertificate", Resources: ca, Handle: a.describeCACertificate},
+		"PUT /cacertificate/{id}":              {Action: "UpdateCACertificate", Resources: ca, Handle: a.updateCACertificate},
+		"DELETE /cacertificate/{id}":           {Action: "DeleteCACertificate", Resources: ca, Handle: a.deleteCACertificate},
+		"GET /cacertificates":                  {Action: "ListCACertificates", Handle: a.listCACertificates},
+		"POST /certificate/register":           {Action: "RegisterCertificate", Handle: a.registerCertificate},
+		"POST /certificate/register-no-ca":     {Action: "RegisterCertificateWithoutCA", Handle: a.registerCertificateWithoutCA},
+		"GET /certificates":                    {Action: "ListCertificates", Handle: a.listCertificates},
+		"GET /certificates-by-ca/{id}":         {Action: "ListCertificatesByCA", Handle: a.listCertificatesByCA},
+		"GET /certificates/{id}":               {Action: "DescribeCertificate", Resources: cert, Handle: a.describeCertificate},
+		"PUT /certificates/{id}":               {Action: "UpdateCertificate", Resources: cert, Handle: a.updateCertificate},
+		"DELETE /certificates/{id}":            {Action: "DeleteCertificate", Resources: cert, Handle: a.deleteCertificate},
+		"GET /policies":                        {Action: "ListPolicies", Handle: a.listPolicies},
+		"POST /policies/{name}":                {Action: "CreatePolicy", Resources: policy, Handle: a.createPolicy},
+		"GET /policies/{name}":                 {Action: "GetPolicy", Resources: policy, Handle: a.getPolicy},
+		"DELETE /policies/{name}":              {Action: "DeletePolicy", Resources: policy, Handle: a.deletePolicy},
+		"POST /policies/{name}/version":        {Action: "CreatePolicyVersion", Resources: policy, Handle: a.createPolicyVersion},
+		"GET /policies/{name}/version":         {Action: "ListPolicyVersions", Resources: policy, Handle: a.listPolicyVersions},
+		"GET /policies/{name}/version/{id}":    {Action: "GetPolicyVersion", Resources: policy, Handle: a.getPolicyVersion},
+		"PATCH /policies/{name}/version/{id}":  {Action: "SetDefaultPolicyVersion", Resources: policy, Handle: a.setDefaultPolicyVersion},
+		"DELETE /policies/{name}/version/{id}": {Action: "DeletePolicyVersion", Resources: policy, Handle: a.deletePolicyVersion},
+		"PUT /target-policies/{name}":          {Action: "AttachPolicy", Resources: target, Handle: a.attachPolicy},
+		"POST /target-policies/{name}":         {Action: "DetachPolicy", Resources: target, Handle: a.detachPolicy},
+		"PUT /principal-policies/{name}":       {Action: "AttachPrincipalPolicy", Handle: a.attachPrincipalPolicy},
+		"DELETE /principal-policies/{name}":    {Action: "DetachPrincipalPolicy", Handle: a.detachPrincipalPolicy},
+		"POST /attached-policies/{target}":     {Action: "ListAttachedPolicies", Handle: a.listAttachedPolicies},
+		"POST /policy-targets/{name}":          {Action: "ListTargetsForPolicy", Resources: policy, Handle: a.listTargetsForPolicy},
+		"GET /things":                          {Action: "ListThings", Handle: a.listThings},
+		"POST /things/{name}":                  {Action: "CreateThing", Resources: thing, Handle: a.createThing},
+		"GET /things/{name}":                   {Action: "DescribeThing", Resources: thing, Handle: a.describeThing},
+		"PATCH /things/{name}":                 {Action: "UpdateThing", Resources: thing, Handle: a.updateThing},
+		"DELETE /things/{name}":                {Action: "DeleteThing", Resources: thing, Handle: a.deleteThing},
+		"PUT /things/{name}/principals":        {Action: "AttachThingPrincipal", Resources: both, Handle: a.attachThingPrincipal},
+		"DELETE /things/{name}/principals":     {Action: "DetachThingPrincipal", Resources: both, Handle: a.detachThingPrincipal},
+		"GET /things/{name}/principals":        {Action: "ListThingPrincipals", Resources: thing, Handle: a.listThingPrincipals},
+		"GET /things/{name}/principals-v2":     {Action: "ListThingPrincipalsV2", Resources: thing, Handle: a.listThingPrincipalsV2},
+		"GET /principals/things":               {Action: "ListPrincipalThings", Handle: a.listPrincipalThings},
+		"GET /principals/things-v2":            {Action: "ListPrincipalThingsV2", Handle: a.listPrincipalThingsV2},
+		"POST /tags":                           {Action: "TagResource", Resources: tagged, Handle: a.tagResource},
+		"POST /untag":                          {Action: "UntagResource", Resources: tagged, Handle: a.untagResource},
+		"GET /tags":                            {Action: "ListTagsForResource", Resources: tagged, Handle: a.listTagsForResource},
+		"POST /topics/{topic...}":              {Action: "Publish", Resources: named("topic", "topic"), Handle: a.publish},
+		"GET /things/{name}/shadow":            {Action: "GetThingShadow", Resources: thing, Handle: a.getThingShadow},
+		"POST /things/{name}/shadow":           {Action: "UpdateThingShadow", Resources: thing, Handle: a.updateThingShadow},
+		"DELETE /things/{name}/shadow":         {Action: "DeleteThingShadow", Resources: thing, Handle: a.deleteThingShadow},
 	}
-	data, err := json.Marshal(out)
-	if err != nil {
-		writeError(w, err)
-		return
+	for pattern, op := range ops {
+		op.Action = "iot:" + op.Action
+		ops[pattern] = op
 	}
-	w.Header().Set("Content-Type", "application/json")
-	_, _ = w.Write(data) // a client that has gone asks again
+	return ops
 }
-
-// writeError must not put a numeric "code" into the body: aws-sdk-go-v2
-// cannot read it.
-func writeError(w http.ResponseWriter, err error) {
-	out := &apiError{status: http.StatusInternalServerError, name: "InternalFailureException", message: err.Error()}
-	errors.As(err, &out)
-	var refused *shadowError
-	if errors.As(err, &refused) {
-		out = refused.http()
-	}
-	body := map[string]string{"message": out.message}
-	if refused != nil {
-		body["traceId"] = newUUID()
-	}
-	if out.resource != nil {
-		body["resourceId"], body["resourceArn"] = out.resource.id, out.resource.arn
-	}
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("X-Amzn-ErrorType", out.name)
-	w.WriteHeader(out.status)
-	_, _ = w.Write(encode(body)) // as in serve
-}
-
-// readJSON reads the request body into v. AWS ignores unknown fields.
-func readJSON(r *http.Request, v any) error {
-	data, err := readBody(r)
-	if err != nil {
-		return err
-	}
-	if len(data) == 0 {
-		return nil
-	}
-	if err := json.Unmarshal(data, v); err != nil {
-		return &apiError{status: http.StatusBadRequest, name: "SerializationException", message: err.Error()}
-	}
-	return nil
-}
-
-func readBody(r *http.Request) ([]byte, error) {
-	data, err := io.ReadAll(r.Body)
-	if _, tooBig := errors.AsType[*http.MaxBytesError](err); tooBig {
-		return nil, &apiError{status: http.StatusRequestEntityTooLarge, name: "RequestEntityTooLargeException", message: "The payload exceeds the maximum size allowed"}
-	}
-	if err != nil {
-		return nil, invalidRequest("The request body cannot be read: %v", err)
-	}
-	return data, nil
-}
-
-// epoch is a time as the AWS JSON protocol has it: seconds, with a fraction.
-func epoch(t time.Time) float64 { return float64(t.UnixMilli()) / 1000 }

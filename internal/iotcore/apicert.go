@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strconv"
 	"time"
+
+	"github.com/jitr-agent/jitr-agent/internal/iotcore/awsapi"
 )
 
 type validity struct {
@@ -14,7 +16,7 @@ type validity struct {
 	NotAfter  float64 `json:"notAfter"`
 }
 
-func (a *api) describeEndpoint(r *http.Request) (any, error) {
+func (a *api) describeEndpoint(r *awsapi.Request) (any, error) {
 	kind := r.URL.Query().Get("endpointType")
 	switch kind {
 	case "", "iot:Data-ATS", "iot:Data-Beta":
@@ -29,18 +31,25 @@ func (a *api) describeEndpoint(r *http.Request) (any, error) {
 	return map[string]string{"endpointAddress": address}, nil
 }
 
-func (a *api) getRegistrationCode(*http.Request) (any, error) {
+func (a *api) getRegistrationCode(*awsapi.Request) (any, error) {
 	return map[string]string{"registrationCode": a.registry.registrationCode()}, nil
 }
 
-func (a *api) registerCACertificate(r *http.Request) (any, error) {
-	var in struct{ CACertificate, VerificationCertificate, CertificateMode string }
-	if err := readJSON(r, &in); err != nil {
+func (a *api) deleteRegistrationCode(*awsapi.Request) (any, error) {
+	return nil, a.registry.deleteRegistrationCode()
+}
+
+func (a *api) registerCACertificate(r *awsapi.Request) (any, error) {
+	var in struct {
+		CACertificate, VerificationCertificate, CertificateMode string
+		Tags                                                    []tag
+	}
+	if err := r.JSON(&in); err != nil {
 		return nil, err
 	}
 	q := r.URL.Query()
 	rec, err := a.registry.registerCA(caRegistration{
-		caPEM: in.CACertificate, verificationPEM: in.VerificationCertificate, mode: in.CertificateMode,
+		caPEM: in.CACertificate, verificationPEM: in.VerificationCertificate, mode: in.CertificateMode, tags: tagMap(in.Tags),
 		active: q.Get("setAsActive") == "true", autoReg: q.Get("allowAutoRegistration") == "true",
 	})
 	if err != nil {
@@ -49,7 +58,7 @@ func (a *api) registerCACertificate(r *http.Request) (any, error) {
 	return map[string]string{"certificateId": rec.ID, "certificateArn": a.registry.arn("cacert", rec.ID)}, nil
 }
 
-func (a *api) describeCACertificate(r *http.Request) (any, error) {
+func (a *api) describeCACertificate(r *awsapi.Request) (any, error) {
 	rec, err := a.registry.ca(r.PathValue("id"))
 	if err != nil {
 		return nil, err
@@ -71,12 +80,12 @@ func (a *api) describeCACertificate(r *http.Request) (any, error) {
 		Validity               validity `json:"validity"`
 		CertificateMode        string   `json:"certificateMode"`
 	}{
-		a.registry.arn("cacert", rec.ID), rec.ID, rec.Status, rec.PEM, a.cfg.Account, epoch(rec.CreatedAt), autoReg,
-		epoch(rec.ModifiedAt), rec.Version, validity{epoch(rec.NotBefore), epoch(rec.NotAfter)}, rec.Mode,
+		a.registry.arn("cacert", rec.ID), rec.ID, rec.Status, rec.PEM, a.cfg.Account, awsapi.Epoch(rec.CreatedAt), autoReg,
+		awsapi.Epoch(rec.ModifiedAt), rec.Version, validity{awsapi.Epoch(rec.NotBefore), awsapi.Epoch(rec.NotAfter)}, rec.Mode,
 	}}, nil
 }
 
-func (a *api) updateCACertificate(r *http.Request) (any, error) {
+func (a *api) updateCACertificate(r *awsapi.Request) (any, error) {
 	var newStatus *status
 	var autoReg *bool
 	switch s := status(r.URL.Query().Get("newStatus")); s {
@@ -97,7 +106,7 @@ func (a *api) updateCACertificate(r *http.Request) (any, error) {
 	return nil, a.registry.updateCA(r.PathValue("id"), newStatus, autoReg)
 }
 
-func (a *api) deleteCACertificate(r *http.Request) (any, error) {
+func (a *api) deleteCACertificate(r *awsapi.Request) (any, error) {
 	return nil, a.registry.deleteCA(r.PathValue("id"))
 }
 
@@ -111,34 +120,34 @@ type listed struct {
 	created         time.Time // for the order
 }
 
-func (a *api) listCACertificates(r *http.Request) (any, error) {
+func (a *api) listCACertificates(r *awsapi.Request) (any, error) {
 	var all []listed
 	for _, rec := range a.registry.cas() {
-		all = append(all, listed{a.registry.arn("cacert", rec.ID), rec.ID, rec.Status, "", epoch(rec.CreatedAt), rec.CreatedAt})
+		all = append(all, listed{a.registry.arn("cacert", rec.ID), rec.ID, rec.Status, "", awsapi.Epoch(rec.CreatedAt), rec.CreatedAt})
 	}
 	return page(r, all)
 }
 
-func (a *api) listCertificates(r *http.Request) (any, error) {
+func (a *api) listCertificates(r *awsapi.Request) (any, error) {
 	return a.list(r, func(*certificateRecord) bool { return true })
 }
 
-func (a *api) listCertificatesByCA(r *http.Request) (any, error) {
+func (a *api) listCertificatesByCA(r *awsapi.Request) (any, error) {
 	ca := r.PathValue("id")
 	return a.list(r, func(c *certificateRecord) bool { return c.CAID == ca })
 }
 
-func (a *api) list(r *http.Request, keep func(*certificateRecord) bool) (any, error) {
+func (a *api) list(r *awsapi.Request, keep func(*certificateRecord) bool) (any, error) {
 	var all []listed
 	for _, rec := range a.registry.certificates(keep) {
-		all = append(all, listed{a.registry.arn("cert", rec.ID), rec.ID, rec.Status, rec.Mode, epoch(rec.CreatedAt), rec.CreatedAt})
+		all = append(all, listed{a.registry.arn("cert", rec.ID), rec.ID, rec.Status, rec.Mode, awsapi.Epoch(rec.CreatedAt), rec.CreatedAt})
 	}
 	return page(r, all)
 }
 
 // page cuts a list, newest first, into pages. The marker is the id of the
 // last one given.
-func page(r *http.Request, all []listed) (any, error) {
+func page(r *awsapi.Request, all []listed) (any, error) {
 	const defaultSize, maxSize = 25, 250 // AWS API reference, ListCertificates
 	q := r.URL.Query()
 	size := defaultSize
@@ -174,16 +183,18 @@ func page(r *http.Request, all []listed) (any, error) {
 	return out, nil
 }
 
-func (a *api) registerCertificate(r *http.Request) (any, error) { return a.register(r, false) }
+func (a *api) registerCertificate(r *awsapi.Request) (any, error) { return a.register(r, false) }
 
-func (a *api) registerCertificateWithoutCA(r *http.Request) (any, error) { return a.register(r, true) }
+func (a *api) registerCertificateWithoutCA(r *awsapi.Request) (any, error) {
+	return a.register(r, true)
+}
 
-func (a *api) register(r *http.Request, withoutCA bool) (any, error) {
+func (a *api) register(r *awsapi.Request, withoutCA bool) (any, error) {
 	var in struct {
 		CertificatePEM, CACertificatePEM string
 		Status                           status
 	}
-	if err := readJSON(r, &in); err != nil {
+	if err := r.JSON(&in); err != nil {
 		return nil, err
 	}
 	if in.Status == "" && r.URL.Query().Get("setAsActive") == "true" {
@@ -196,7 +207,7 @@ func (a *api) register(r *http.Request, withoutCA bool) (any, error) {
 	return map[string]string{"certificateId": rec.ID, "certificateArn": a.registry.arn("cert", rec.ID)}, nil
 }
 
-func (a *api) describeCertificate(r *http.Request) (any, error) {
+func (a *api) describeCertificate(r *awsapi.Request) (any, error) {
 	rec, err := a.registry.certificate(r.PathValue("id"))
 	if err != nil {
 		return nil, err
@@ -214,18 +225,15 @@ func (a *api) describeCertificate(r *http.Request) (any, error) {
 		Validity         validity `json:"validity"`
 		CertificateMode  string   `json:"certificateMode"`
 	}{
-		a.registry.arn("cert", rec.ID), rec.ID, rec.CAID, rec.Status, rec.PEM, a.cfg.Account, epoch(rec.CreatedAt),
-		epoch(rec.ModifiedAt), rec.Version, validity{epoch(rec.NotBefore), epoch(rec.NotAfter)}, rec.Mode,
+		a.registry.arn("cert", rec.ID), rec.ID, rec.CAID, rec.Status, rec.PEM, a.cfg.Account, awsapi.Epoch(rec.CreatedAt),
+		awsapi.Epoch(rec.ModifiedAt), rec.Version, validity{awsapi.Epoch(rec.NotBefore), awsapi.Epoch(rec.NotAfter)}, rec.Mode,
 	}}, nil
 }
 
-func (a *api) updateCertificate(r *http.Request) (any, error) {
+func (a *api) updateCertificate(r *awsapi.Request) (any, error) {
 	id, st := r.PathValue("id"), status(r.URL.Query().Get("newStatus"))
 	if a.cfg.Activation.never && st == statusActive {
-		return nil, &apiError{
-			status: http.StatusServiceUnavailable, name: "ServiceUnavailableException",
-			message: "The emulator runs with --activate-after never",
-		}
+		return nil, awsapi.Refuse(http.StatusServiceUnavailable, "ServiceUnavailableException", "The emulator runs with --activate-after never")
 	}
 	if err := a.registry.updateCertificate(id, st); err != nil {
 		return nil, err
@@ -236,6 +244,6 @@ func (a *api) updateCertificate(r *http.Request) (any, error) {
 	return nil, nil
 }
 
-func (a *api) deleteCertificate(r *http.Request) (any, error) {
+func (a *api) deleteCertificate(r *awsapi.Request) (any, error) {
 	return nil, a.registry.deleteCertificate(r.PathValue("id"))
 }

@@ -2,28 +2,28 @@ package iotcore
 
 import (
 	"encoding/json"
+	"errors"
 	"net/http"
 	"strconv"
 
 	"github.com/mochi-mqtt/server/v2/packets"
+
+	"github.com/jitr-agent/jitr-agent/internal/iotcore/awsapi"
 )
 
 // publish is Publish of the data plane's HTTP side. The topics that clients
 // may not publish to are refused here too.
-func (a *api) publish(r *http.Request) (any, error) {
+func (a *api) publish(r *awsapi.Request) (any, error) {
 	topic := r.PathValue("topic")
 	if !validTopic(topic) || hasWildcard(topic) {
 		return nil, invalidRequest("Invalid topic: %q", topic)
 	}
 	if !mayPublish(topic) {
-		return nil, &apiError{status: http.StatusForbidden, name: "ForbiddenException", message: "Publishing to " + topic + " is not allowed"}
+		return nil, awsapi.Refuse(http.StatusForbidden, "ForbiddenException", "Publishing to %s is not allowed", topic)
 	}
-	payload, err := readBody(r)
-	if err != nil {
-		return nil, err
-	}
+	payload := r.Body()
 	if len(payload) > maxPayload {
-		return nil, &apiError{status: http.StatusRequestEntityTooLarge, name: "RequestEntityTooLargeException", message: "The payload exceeds the maximum size allowed"}
+		return nil, awsapi.Refuse(http.StatusRequestEntityTooLarge, "RequestEntityTooLargeException", "The payload exceeds the maximum size allowed")
 	}
 	q := r.URL.Query()
 	pk := packets.Packet{
@@ -49,22 +49,21 @@ func (a *api) publish(r *http.Request) (any, error) {
 		return nil, err
 	}
 	a.hook.shadowRequest(topic, payload)
-	return map[string]string{"message": "OK", "traceId": newUUID()}, nil
+	return map[string]string{"message": "OK", "traceId": awsapi.NewID()}, nil
 }
 
-func (a *api) getThingShadow(r *http.Request) (any, error)    { return a.shadow(r, "get") }
-func (a *api) updateThingShadow(r *http.Request) (any, error) { return a.shadow(r, "update") }
-func (a *api) deleteThingShadow(r *http.Request) (any, error) { return a.shadow(r, "delete") }
+func (a *api) getThingShadow(r *awsapi.Request) (any, error)    { return a.shadow(r, "get") }
+func (a *api) updateThingShadow(r *awsapi.Request) (any, error) { return a.shadow(r, "update") }
+func (a *api) deleteThingShadow(r *awsapi.Request) (any, error) { return a.shadow(r, "delete") }
 
 // shadow carries out a request that came by HTTP. MQTT hears of what changed,
 // and not of errors.
-func (a *api) shadow(r *http.Request, verb string) (any, error) {
+func (a *api) shadow(r *awsapi.Request, verb string) (any, error) {
 	t := shadowTopic{shadowKey{r.PathValue("name"), r.URL.Query().Get("name")}, verb}
-	payload, err := readBody(r)
-	if err != nil {
-		return nil, err
+	answer, also, _, err := a.shadows.request(t, r.Body())
+	if refused, ok := errors.AsType[*shadowError](err); ok {
+		return nil, refused.http()
 	}
-	answer, also, _, err := a.shadows.request(t, payload)
 	if err != nil {
 		return nil, err
 	}
@@ -75,7 +74,7 @@ func (a *api) shadow(r *http.Request, verb string) (any, error) {
 }
 
 // http is the refusal in the form of the HTTP API.
-func (e *shadowError) http() *apiError {
+func (e *shadowError) http() *awsapi.Error {
 	name := "InvalidRequestException"
 	switch e.code {
 	case http.StatusNotFound:
@@ -87,5 +86,5 @@ func (e *shadowError) http() *apiError {
 	case http.StatusUnsupportedMediaType:
 		name = "UnsupportedDocumentEncodingException"
 	}
-	return &apiError{status: e.code, name: name, message: e.message}
+	return &awsapi.Error{Status: e.code, Code: name, Message: e.message, Fields: map[string]string{"traceId": awsapi.NewID()}}
 }

@@ -1,80 +1,18 @@
 package iotcore
 
-import "net/http"
+import (
+	"maps"
+	"slices"
 
-func (a *api) createPolicy(r *http.Request) (any, error) {
-	var in struct{ PolicyDocument string }
-	if err := readJSON(r, &in); err != nil {
-		return nil, err
-	}
-	rec, err := a.registry.createPolicy(r.PathValue("name"), in.PolicyDocument)
-	if err != nil {
-		return nil, err
-	}
-	return map[string]string{
-		"policyName": rec.Name, "policyArn": a.registry.arn("policy", rec.Name),
-		"policyDocument": rec.Document, "policyVersionId": "1",
-	}, nil
-}
+	"github.com/jitr-agent/jitr-agent/internal/iotcore/awsapi"
+)
 
-func (a *api) getPolicy(r *http.Request) (any, error) {
-	rec, err := a.registry.policy(r.PathValue("name"))
-	if err != nil {
-		return nil, err
-	}
-	return map[string]any{
-		"policyName": rec.Name, "policyArn": a.registry.arn("policy", rec.Name),
-		"policyDocument": rec.Document, "defaultVersionId": "1",
-		"creationDate": epoch(rec.CreatedAt), "lastModifiedDate": epoch(rec.CreatedAt),
-	}, nil
-}
-
-func (a *api) attachPolicy(r *http.Request) (any, error) {
-	var in struct{ Target string }
-	if err := readJSON(r, &in); err != nil {
-		return nil, err
-	}
-	return nil, a.registry.attachPolicy(r.PathValue("name"), in.Target)
-}
-
-// attachPrincipalPolicy is deprecated, and what the older how-tos call.
-func (a *api) attachPrincipalPolicy(r *http.Request) (any, error) {
-	return nil, a.registry.attachPolicy(r.PathValue("name"), r.Header.Get("X-Amzn-Iot-Principal"))
-}
-
-func (a *api) detachPolicy(r *http.Request) (any, error) {
-	var in struct{ Target string }
-	if err := readJSON(r, &in); err != nil {
-		return nil, err
-	}
-	if err := a.registry.detachPolicy(r.PathValue("name"), in.Target); err != nil {
-		return nil, err
-	}
-	return nil, nil
-}
-
-func (a *api) listAttachedPolicies(r *http.Request) (any, error) {
-	id, err := a.registry.principalID(r.PathValue("target"))
-	if err != nil {
-		return nil, err
-	}
-	rec, err := a.registry.certificate(id)
-	if err != nil {
-		return nil, err
-	}
-	policies := []map[string]string{}
-	for _, name := range rec.Policies {
-		policies = append(policies, map[string]string{"policyName": name, "policyArn": a.registry.arn("policy", name)})
-	}
-	return map[string]any{"policies": policies}, nil
-}
-
-func (a *api) createThing(r *http.Request) (any, error) {
+func (a *api) createThing(r *awsapi.Request) (any, error) {
 	var in struct {
 		ThingTypeName    string
 		AttributePayload struct{ Attributes map[string]string }
 	}
-	if err := readJSON(r, &in); err != nil {
+	if err := r.JSON(&in); err != nil {
 		return nil, err
 	}
 	rec, err := a.registry.createThing(r.PathValue("name"), in.ThingTypeName, in.AttributePayload.Attributes)
@@ -84,7 +22,7 @@ func (a *api) createThing(r *http.Request) (any, error) {
 	return map[string]string{"thingName": rec.Name, "thingArn": a.registry.arn("thing", rec.Name), "thingId": rec.ID}, nil
 }
 
-func (a *api) describeThing(r *http.Request) (any, error) {
+func (a *api) describeThing(r *awsapi.Request) (any, error) {
 	rec, err := a.registry.thing(r.PathValue("name"))
 	if err != nil {
 		return nil, err
@@ -102,32 +40,145 @@ func (a *api) describeThing(r *http.Request) (any, error) {
 	return out, nil
 }
 
-const principalHeader = "X-Amzn-Principal"
-
-func (a *api) attachThingPrincipal(r *http.Request) (any, error) {
-	return nil, a.registry.attachThing(r.PathValue("name"), r.Header.Get(principalHeader))
+func (a *api) updateThing(r *awsapi.Request) (any, error) {
+	var in struct {
+		AttributePayload *struct {
+			Attributes map[string]string
+			Merge      bool
+		}
+		ThingTypeName   string
+		RemoveThingType bool
+		ExpectedVersion *int64
+	}
+	if err := r.JSON(&in); err != nil {
+		return nil, err
+	}
+	return nil, a.registry.updateThing(r.PathValue("name"), in.ExpectedVersion, func(rec *thingRecord) {
+		if p := in.AttributePayload; p != nil {
+			attributes := map[string]string{}
+			if p.Merge {
+				maps.Copy(attributes, rec.Attributes)
+			}
+			maps.Copy(attributes, p.Attributes)
+			maps.DeleteFunc(attributes, func(_, v string) bool { return v == "" }) // "" removes one
+			rec.Attributes = attributes
+		}
+		if in.ThingTypeName != "" || in.RemoveThingType {
+			rec.TypeName = in.ThingTypeName
+		}
+	})
 }
 
-func (a *api) detachThingPrincipal(r *http.Request) (any, error) {
+func (a *api) deleteThing(r *awsapi.Request) (any, error) {
+	return nil, a.registry.deleteThing(r.PathValue("name"))
+}
+
+func (a *api) listThings(r *awsapi.Request) (any, error) {
+	q := r.URL.Query()
+	names := a.registry.thingNames(q.Get("attributeName"), q.Get("attributeValue"), q.Get("thingTypeName"))
+	names, next, err := pageOf(r, names, "maxResults", "nextToken")
+	if err != nil {
+		return nil, err
+	}
+	list := []map[string]any{}
+	for _, name := range names {
+		rec, err := a.registry.thing(name)
+		if err != nil {
+			continue // deleted since
+		}
+		one := map[string]any{"thingName": name, "thingArn": a.registry.arn("thing", name), "attributes": map[string]string{}, "version": rec.Version}
+		if rec.Attributes != nil {
+			one["attributes"] = rec.Attributes
+		}
+		if rec.TypeName != "" {
+			one["thingTypeName"] = rec.TypeName
+		}
+		list = append(list, one)
+	}
+	return withNext(map[string]any{"things": list}, "nextToken", next), nil
+}
+
+const principalHeader = "X-Amzn-Principal"
+
+func (a *api) attachThingPrincipal(r *awsapi.Request) (any, error) {
+	kind := r.URL.Query().Get("thingPrincipalType")
+	if kind != "" && kind != exclusiveThing && kind != nonExclusiveThing {
+		return nil, invalidRequest("thingPrincipalType %q is neither %s nor %s", kind, exclusiveThing, nonExclusiveThing)
+	}
+	return nil, a.registry.attachThing(r.PathValue("name"), r.Header.Get(principalHeader), kind == exclusiveThing)
+}
+
+func (a *api) detachThingPrincipal(r *awsapi.Request) (any, error) {
 	return nil, a.registry.detachThing(r.PathValue("name"), r.Header.Get(principalHeader))
 }
 
-func (a *api) listThingPrincipals(r *http.Request) (any, error) {
+// principalsOf is one page of a thing's principals.
+func (a *api) principalsOf(r *awsapi.Request) (ids []string, next string, err error) {
 	rec, err := a.registry.thing(r.PathValue("name"))
+	if err != nil {
+		return nil, "", err
+	}
+	return pageOf(r, slices.Sorted(slices.Values(rec.Principals)), "maxResults", "nextToken")
+}
+
+func (a *api) listThingPrincipals(r *awsapi.Request) (any, error) {
+	ids, next, err := a.principalsOf(r)
 	if err != nil {
 		return nil, err
 	}
 	principals := []string{}
-	for _, id := range rec.Principals {
+	for _, id := range ids {
 		principals = append(principals, a.registry.arn("cert", id))
 	}
-	return map[string]any{"principals": principals}, nil
+	return withNext(map[string]any{"principals": principals}, "nextToken", next), nil
 }
 
-func (a *api) listPrincipalThings(r *http.Request) (any, error) {
-	things, err := a.registry.principalThings(r.Header.Get(principalHeader))
+func (a *api) listThingPrincipalsV2(r *awsapi.Request) (any, error) {
+	ids, next, err := a.principalsOf(r)
 	if err != nil {
 		return nil, err
 	}
-	return map[string]any{"things": things}, nil
+	wanted, list := r.URL.Query().Get("thingPrincipalType"), []map[string]string{}
+	for _, id := range ids {
+		kind := a.registry.principalType(id)
+		if wanted == "" || wanted == kind {
+			list = append(list, map[string]string{"principal": a.registry.arn("cert", id), "thingPrincipalType": kind})
+		}
+	}
+	return withNext(map[string]any{"thingPrincipalObjects": list}, "nextToken", next), nil
+}
+
+// thingsOf is one page of the things of a principal.
+func (a *api) thingsOf(r *awsapi.Request) (names []string, next string, err error) {
+	names, err = a.registry.principalThings(r.Header.Get(principalHeader))
+	if err != nil {
+		return nil, "", err
+	}
+	return pageOf(r, names, "maxResults", "nextToken")
+}
+
+func (a *api) listPrincipalThings(r *awsapi.Request) (any, error) {
+	names, next, err := a.thingsOf(r)
+	if err != nil {
+		return nil, err
+	}
+	return withNext(map[string]any{"things": append([]string{}, names...)}, "nextToken", next), nil
+}
+
+func (a *api) listPrincipalThingsV2(r *awsapi.Request) (any, error) {
+	names, next, err := a.thingsOf(r)
+	if err != nil {
+		return nil, err
+	}
+	id, err := a.registry.principalID(r.Header.Get(principalHeader))
+	if err != nil {
+		return nil, err
+	}
+	wanted, kind, list := r.URL.Query().Get("thingPrincipalType"), a.registry.principalType(id), []map[string]string{}
+	for _, name := range names {
+		if wanted == "" || wanted == kind {
+			list = append(list, map[string]string{"thingName": name, "thingPrincipalType": kind})
+		}
+	}
+	return withNext(map[string]any{"principalThingObjects": list}, "nextToken", next), nil
 }

@@ -35,6 +35,14 @@ type Config struct {
 	// NoConnectRate lifts the limit of one CONNECT per second for a client id.
 	NoConnectRate bool
 
+	// AsyncRetry is the wait before Lambda's first retry of an asynchronous
+	// event; the second waits twice as long. 0: 1 min, as AWS.
+	AsyncRetry time.Duration
+
+	// LambdaConcurrency is how many instances of functions the account may
+	// have at once; 0: 1000, as AWS.
+	LambdaConcurrency int
+
 	// Latency delays every packet to a client: a round trip. With it the
 	// Receive Maximum can really be exceeded.
 	Latency time.Duration
@@ -62,6 +70,12 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Policy == nil {
 		c.Policy = []byte(allowAll)
+	}
+	if c.AsyncRetry == 0 {
+		c.AsyncRetry = time.Minute
+	}
+	if c.LambdaConcurrency == 0 {
+		c.LambdaConcurrency = 1000
 	}
 	if c.Log == nil {
 		c.Log = zap.NewNop()

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net/http"
 	"syscall"
+
+	"github.com/jitr-agent/jitr-agent/internal/iotcore/awsapi"
 )
 
 // ListenError says that an address cannot be listened on. Purpose is "MQTT" or "API".
@@ -24,40 +26,35 @@ func (e *ListenError) Error() string {
 
 func (e *ListenError) Unwrap() error { return e.Err }
 
-// apiError is a refusal of the control plane. It becomes the HTTP answer
-// that the AWS SDKs and the aws CLI read: the name in x-amzn-ErrorType, the
-// text in the body.
-type apiError struct {
-	status   int
-	name     string // an AWS exception, as ResourceNotFoundException
-	message  string
-	resource *resource // only of ResourceAlreadyExistsException
-}
-
-type resource struct{ id, arn string }
-
-func (e *apiError) Error() string { return e.name + ": " + e.message }
+// The refusals of the control plane, with the names of the AWS API reference.
 
 func invalidRequest(format string, args ...any) error {
-	return &apiError{status: http.StatusBadRequest, name: "InvalidRequestException", message: fmt.Sprintf(format, args...)}
+	return awsapi.Refuse(http.StatusBadRequest, "InvalidRequestException", format, args...)
 }
 
 func notFound(format string, args ...any) error {
-	return &apiError{status: http.StatusNotFound, name: "ResourceNotFoundException", message: fmt.Sprintf(format, args...)}
+	return awsapi.Refuse(http.StatusNotFound, "ResourceNotFoundException", format, args...)
 }
 
 func alreadyExists(message, id, arn string) error {
-	return &apiError{status: http.StatusConflict, name: "ResourceAlreadyExistsException", message: message, resource: &resource{id, arn}}
+	return &awsapi.Error{
+		Status: http.StatusConflict, Code: "ResourceAlreadyExistsException", Message: message,
+		Fields: map[string]string{"resourceId": id, "resourceArn": arn},
+	}
 }
 
 func certificateState(format string, args ...any) error {
-	return &apiError{status: http.StatusNotAcceptable, name: "CertificateStateException", message: fmt.Sprintf(format, args...)}
+	return awsapi.Refuse(http.StatusNotAcceptable, "CertificateStateException", format, args...)
 }
 
 func certificateValidation(format string, args ...any) error {
-	return &apiError{status: http.StatusBadRequest, name: "CertificateValidationException", message: fmt.Sprintf(format, args...)}
+	return awsapi.Refuse(http.StatusBadRequest, "CertificateValidationException", format, args...)
+}
+
+func deleteConflict(format string, args ...any) error {
+	return awsapi.Refuse(http.StatusConflict, "DeleteConflictException", format, args...)
 }
 
 func limitExceeded(format string, args ...any) error {
-	return &apiError{status: http.StatusGone, name: "LimitExceededException", message: fmt.Sprintf(format, args...)}
+	return awsapi.Refuse(http.StatusGone, "LimitExceededException", format, args...)
 }

@@ -165,7 +165,7 @@ func (b *bench) accepted(name, document string) identity {
 	policyName := ownPolicy
 	if document != "" {
 		policyName = name
-		if _, err := b.registry.createPolicy(name, document); err != nil {
+		if _, err := b.registry.createPolicy(name, document, nil); err != nil {
 			b.t.Fatal(err)
 		}
 	}
@@ -176,7 +176,7 @@ func (b *bench) accepted(name, document string) identity {
 	if _, err := b.registry.createThing(name, "", nil); err != nil {
 		b.t.Fatal(err)
 	}
-	if err := b.registry.attachThing(name, arn); err != nil {
+	if err := b.registry.attachThing(name, arn, false); err != nil {
 		b.t.Fatal(err)
 	}
 	return i

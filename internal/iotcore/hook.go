@@ -11,6 +11,8 @@ import (
 	mqtt "github.com/mochi-mqtt/server/v2"
 	"github.com/mochi-mqtt/server/v2/packets"
 	"go.uber.org/zap"
+
+	"github.com/jitr-agent/jitr-agent/internal/iotcore/awsapi"
 )
 
 // hook makes an AWS IoT data plane out of the mochi broker. Its methods are
@@ -97,7 +99,7 @@ func (h *hook) disconnect(cl *mqtt.Client, code packets.Code) error {
 
 // notAuthorized is the text that AWS sends with reason code 0x87.
 func notAuthorized(packet string) string {
-	return packet + ":Client is not authenticated/authorized to send the message:" + newUUID()
+	return packet + ":Client is not authenticated/authorized to send the message:" + awsapi.NewID()
 }
 
 // OnPacketEncode completes packets to the client with what AWS sends and the
@@ -138,7 +140,7 @@ func (h *hook) OnPacketEncode(cl *mqtt.Client, pk packets.Packet) packets.Packet
 }
 
 // generatedClientID is what AWS calls a client that gave no id.
-func generatedClientID() string { return "$GEN/" + newUUID() }
+func generatedClientID() string { return "$GEN/" + awsapi.NewID() }
 
 func validClientID(id string) bool {
 	return len(id) <= maxClientID && !strings.HasPrefix(id, "$")

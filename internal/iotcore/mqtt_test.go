@@ -183,7 +183,7 @@ func TestDeniedByAlias(t *testing.T) {
 
 // Everything that ends the session of an MQTT 5 client, with its reason code.
 func TestDisconnects(t *testing.T) {
-	b := start(t, Config{NoConnectRate: true, Latency: 10 * time.Millisecond})
+	b := start(t, Config{NoConnectRate: true, Latency: 100 * time.Millisecond})
 	gw := b.accepted("gw-1", "")
 	big := strings.Repeat("x", maxPayload+1)
 	unknown, tooHigh := uint16(3), uint16(9)
@@ -196,8 +196,18 @@ func TestDisconnects(t *testing.T) {
 		{"payload over 128 KiB", func(d device) { d.publish("t", 1, 1, big) }, 0x95},
 		{"$SYS", func(d device) { d.publish("$SYS/x", 1, 1, "x") }, 0x90},
 		{"receive maximum", func(d device) {
+			// In one piece: before the first PUBACK is on its way.
+			var all bytes.Buffer
 			for i := range uint16(150) {
-				d.publish("t", 1, i+1, "x")
+				cp := packets.NewControlPacket(packets.PUBLISH)
+				p := cp.Content.(*packets.Publish)
+				p.Topic, p.QoS, p.PacketID, p.Payload = "t", 1, i+1, []byte("x")
+				if _, err := cp.WriteTo(&all); err != nil {
+					d.t.Fatal(err)
+				}
+			}
+			if _, err := d.conn.Write(all.Bytes()); err != nil {
+				d.t.Fatal(err)
 			}
 		}, 0x93},
 		{"alias never set", func(d device) {

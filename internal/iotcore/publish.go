@@ -12,6 +12,10 @@ type Message struct {
 	Topic    string
 	Payload  []byte // not to be changed
 	ClientID string // empty: from the service itself or by REST
+
+	// CertificateID is that of the connection that published it; empty as
+	// ClientID is.
+	CertificateID string
 }
 
 // readPublish checks the form of a PUBLISH.
@@ -82,8 +86,8 @@ func (h *hook) judgePublish(l *link, pk packets.Packet) (packets.Code, bool) {
 // own, and those of REST.
 func (h *hook) OnPublished(cl *mqtt.Client, pk packets.Packet) {
 	m := Message{Topic: pk.TopicName, Payload: pk.Payload}
-	if linkOf(cl) != nil {
-		m.ClientID = cl.ID
+	if l := linkOf(cl); l != nil {
+		m.ClientID, m.CertificateID = cl.ID, l.principal.Load().id
 		h.shadowRequest(pk.TopicName, pk.Payload)
 	}
 	h.mu.Lock()

@@ -50,12 +50,6 @@ const (
 	statusPending  status = "PENDING_ACTIVATION"
 )
 
-type policyRecord struct {
-	Name      string    `json:"name"`
-	Document  string    `json:"document"`
-	CreatedAt time.Time `json:"createdAt"`
-}
-
 type thingRecord struct {
 	Name       string            `json:"name"`
 	ID         string            `json:"id"`
@@ -66,13 +60,17 @@ type thingRecord struct {
 }
 
 func newRegistry(region, account string, now func() time.Time) (*registry, error) {
-	code := make([]byte, registrationCodeHx/2)
-	if _, err := rand.Read(code); err != nil {
-		return nil, fmt.Errorf("make a registration code: %w", err)
-	}
 	r := &registry{region: region, account: account, now: now, changed: func() {}}
-	r.records.RegistrationCode = hex.EncodeToString(code)
+	r.records.RegistrationCode = newRegistrationCode()
 	return r, r.index()
+}
+
+// newRegistrationCode is 64 hexadecimal digits. crypto/rand never fails on
+// Linux.
+func newRegistrationCode() string {
+	code := make([]byte, registrationCodeHx/2)
+	rand.Read(code)
+	return hex.EncodeToString(code)
 }
 
 // index makes the maps that records does not have, and parses what it holds.
@@ -99,7 +97,11 @@ func (r *registry) index() error {
 	}
 	r.policies = map[string]*policy.Policy{}
 	for name, p := range r.records.Policies {
-		parsed, err := policy.Parse([]byte(p.Document))
+		if len(p.Versions) == 0 {
+			*p = *newPolicyRecord(name, p.Document, nil, p.CreatedAt)
+		}
+		v, _ := p.version(p.Default)
+		parsed, err := policy.Parse([]byte(v.Document))
 		if err != nil {
 			return fmt.Errorf("policy %s: %w", name, err)
 		}

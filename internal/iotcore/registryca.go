@@ -3,9 +3,11 @@ package iotcore
 import (
 	"crypto/subtle"
 	"crypto/x509"
+	"net/http"
 	"time"
 
 	"github.com/jitr-agent/jitr-agent/internal/certs"
+	"github.com/jitr-agent/jitr-agent/internal/iotcore/awsapi"
 )
 
 // certificateMode of a CA and of the certificates that it signed.
@@ -25,6 +27,8 @@ type caRecord struct {
 	Version    int       `json:"version"`
 	NotBefore  time.Time `json:"notBefore"`
 	NotAfter   time.Time `json:"notAfter"`
+
+	Tags map[string]string `json:"tags,omitempty"`
 }
 
 // caRegistration is the input of registerCA.
@@ -32,6 +36,7 @@ type caRegistration struct {
 	caPEM, verificationPEM string
 	mode                   string
 	active, autoReg        bool
+	tags                   map[string]string
 	trusted                bool // --register-ca: no proof of possession
 }
 
@@ -61,6 +66,7 @@ func (r *registry) registerCA(in caRegistration) (caRecord, error) {
 		ID: id, PEM: string(certs.EncodeChain([]*x509.Certificate{ca})),
 		Status: statusInactive, AutoReg: in.autoReg, Mode: in.mode,
 		CreatedAt: now, ModifiedAt: now, Version: 1, NotBefore: ca.NotBefore, NotAfter: ca.NotAfter,
+		Tags: in.tags,
 	}
 	if in.active {
 		rec.Status = statusActive
@@ -112,12 +118,19 @@ func (r *registry) checkVerification(in caRegistration, ca *x509.Certificate, no
 		return certificateValidation("The verification certificate cannot be used: %v", err)
 	}
 	if subtle.ConstantTimeCompare([]byte(proof.Subject.CommonName), []byte(r.registrationCode())) != 1 {
-		return &apiError{
-			status: 400, name: "RegistrationCodeValidationException",
-			message: "The common name of the verification certificate is not the registration code",
-		}
+		return awsapi.Refuse(http.StatusBadRequest, "RegistrationCodeValidationException",
+			"The common name of the verification certificate is not the registration code")
 	}
 	return nil
+}
+
+// deleteRegistrationCode makes verification certificates with the code so far
+// worthless. The next one is made at once.
+func (r *registry) deleteRegistrationCode() error {
+	return r.change(func() error {
+		r.records.RegistrationCode = newRegistrationCode()
+		return nil
+	})
 }
 
 func (r *registry) registrationCode() string {

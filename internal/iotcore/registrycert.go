@@ -23,6 +23,9 @@ type certificateRecord struct {
 	NotAfter   time.Time `json:"notAfter"`
 	Policies   []string  `json:"policies,omitempty"`
 
+	// ExclusiveThing is the thing that it is attached to as EXCLUSIVE_THING.
+	ExclusiveThing string `json:"exclusiveThing,omitempty"`
+
 	// The story of its just-in-time registration; see Story.
 	JITR         bool      `json:"jitr,omitempty"` // registered by a connection
 	LastClientID string    `json:"lastClientId,omitempty"`
@@ -288,7 +291,7 @@ func (r *registry) deleteCertificate(id string) error {
 			attached = attached || slices.Contains(t.Principals, id)
 		}
 		if attached {
-			return &apiError{status: 409, name: "DeleteConflictException", message: "Things or policies must be detached before the certificate is deleted"}
+			return deleteConflict("Things or policies must be detached before the certificate is deleted")
 		}
 		delete(r.records.Certificates, id)
 		return nil

@@ -1,7 +1,9 @@
 // Package iotcore is a local stand-in for AWS IoT Core, for benches, tests and
 // evaluation without an account. It has the TLS data plane with just-in-time
-// registration, policies and shadows, and the REST control plane that the AWS
-// SDKs and the aws CLI speak.
+// registration, policies and shadows, the control plane that the AWS SDKs and
+// the aws CLI speak, and what stands behind it in an account: the rule engine,
+// Lambda functions that really run, IAM roles that are really evaluated, SQS
+// queues and CloudWatch logs.
 //
 // It promises to behave towards a device as the real service does, down to
 // what it does not say: the connection of a pending certificate ends without
@@ -20,6 +22,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"slices"
 	"sync"
 	"time"
@@ -29,6 +32,12 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/jitr-agent/jitr-agent/internal/certs"
+	"github.com/jitr-agent/jitr-agent/internal/iotcore/awsapi"
+	"github.com/jitr-agent/jitr-agent/internal/iotcore/iam"
+	"github.com/jitr-agent/jitr-agent/internal/iotcore/lambda"
+	"github.com/jitr-agent/jitr-agent/internal/iotcore/logs"
+	"github.com/jitr-agent/jitr-agent/internal/iotcore/rules"
+	"github.com/jitr-agent/jitr-agent/internal/iotcore/sqs"
 )
 
 // Server is one emulated account in one Region. Its methods are safe for
@@ -42,6 +51,13 @@ type Server struct {
 	store     *store
 	attempts  *attempts
 	faults    *faults
+	gate      *gate
+	iam       *iam.Service
+	sqs       *sqs.Service
+	logs      *logs.Service
+	lambda    *lambda.Service
+	rules     *rules.Engine
+	dropWork  func() error // removes a directory that was only for this run
 	activator *activator
 	broker    *mqtt.Server
 	hook      *hook
@@ -62,16 +78,27 @@ type Server struct {
 func New(ctx context.Context, cfg Config) (_ *Server, err error) {
 	cfg = cfg.withDefaults()
 	s := &Server{cfg: cfg, faults: &faults{}, attempts: &attempts{tell: cfg.OnConnect}, conns: map[net.Conn]func(){}}
-	if cfg.Dir != "" {
-		if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
-			return nil, err
-		}
+	work, err := s.makeDir()
+	if err != nil {
+		return nil, err
 	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.dropWork())
+		}
+	}()
+	s.store = newStore(cfg.Dir, cfg.Log)
 	if s.registry, err = newRegistry(cfg.Region, cfg.Account, time.Now); err != nil {
 		return nil, err
 	}
-	s.shadows = &shadows{now: time.Now, all: map[shadowKey]*shadow{}}
-	if s.store, err = openStore(cfg.Dir, s.registry, s.shadows, cfg.Log); err != nil {
+	s.registry.changed = s.store.mark
+	s.shadows = &shadows{now: time.Now, changed: s.store.mark, all: map[shadowKey]*shadow{}}
+	s.newServices(work)
+	s.store.parts = map[string]part{
+		"registry": s.registry, "shadows": s.shadows,
+		"iam": s.iam, "sqs": s.sqs, "logs": s.logs, "lambda": s.lambda, "rules": s.rules,
+	}
+	if err := s.store.load(); err != nil {
 		return nil, err
 	}
 	if err := s.registry.putPolicy(ownPolicy, cfg.Policy); err != nil {
@@ -81,6 +108,9 @@ func New(ctx context.Context, cfg Config) (_ *Server, err error) {
 	if err := s.newBroker(); err != nil {
 		return nil, err
 	}
+	s.Observe(func(m Message) {
+		s.rules.Observe(rules.Message{Topic: m.Topic, Payload: m.Payload, ClientID: m.ClientID, Principal: m.CertificateID})
+	})
 	if err := s.newTLS(); err != nil {
 		return nil, err
 	}
@@ -108,6 +138,50 @@ func listen(ctx context.Context, purpose, addr string) (net.Listener, error) {
 		return nil, &ListenError{Purpose: purpose, Addr: addr, Err: err}
 	}
 	return l, nil
+}
+
+// makeDir makes the directory for code and logs: that of the configuration, or
+// one for this run only.
+func (s *Server) makeDir() (dir string, err error) {
+	s.dropWork = func() error { return nil }
+	if s.cfg.Dir != "" {
+		// Absolute, because functions are started in directories of their own.
+		if dir, err = filepath.Abs(s.cfg.Dir); err != nil {
+			return "", err
+		}
+		return dir, os.MkdirAll(dir, 0o700)
+	}
+	dir, err = os.MkdirTemp("", "iotcore-")
+	s.dropWork = func() error { return os.RemoveAll(dir) }
+	return dir, err
+}
+
+// newServices makes what stands beside AWS IoT in the account.
+func (s *Server) newServices(work string) {
+	place, changed, log := awsapi.Place{Region: s.cfg.Region, Account: s.cfg.Account}, s.store.mark, s.cfg.Log
+	endpoint := func() string { return "http://" + s.APIAddr() }
+	s.iam = iam.New(place, changed)
+	s.sqs = sqs.New(place, endpoint, changed)
+	s.logs = logs.New(place, filepath.Join(work, "logs"), changed)
+	s.lambda = lambda.New(lambda.Config{
+		Place: place, Dir: filepath.Join(work, "functions"), Endpoint: endpoint,
+		IAM: s.iam, SQS: s.sqs, Logs: s.logs,
+		AsyncRetry: s.cfg.AsyncRetry, Concurrency: s.cfg.LambdaConcurrency,
+		Faults: func() lambda.Faults {
+			f := s.faults.get()
+			return lambda.Faults{Copies: f.Copies, RoleSettle: time.Duration(f.RoleSettleSeconds * float64(time.Second))}
+		},
+		Changed: changed, Log: log.Named("lambda"),
+	})
+	s.rules = rules.New(rules.Config{
+		Place: place, IAM: s.iam, Lambda: s.lambda, SQS: s.sqs, Logs: s.logs,
+		Publish: func(topic string, payload []byte, qos byte) error {
+			return s.broker.Publish(topic, payload, false, qos)
+		},
+		Matches: matches, Copies: func() int { return s.faults.get().Copies },
+		Changed: changed, Log: log.Named("rules"),
+	})
+	s.gate = &gate{region: place.Region, iam: s.iam, faults: s.faults, buckets: map[string]*bucket{}, calls: map[string]Calls{}}
 }
 
 func (s *Server) newBroker() error {
@@ -163,6 +237,8 @@ func (s *Server) Run(ctx context.Context) error {
 	var storing, working sync.WaitGroup
 	storing.Go(func() { s.store.run(storeCtx) })
 	working.Go(func() { s.activator.run(workCtx) })
+	working.Go(func() { s.rules.Run(workCtx) })
+	working.Go(func() { s.lambda.Run(workCtx) })
 	working.Go(func() { stopWork(s.accept(workCtx)) })
 	working.Go(func() {
 		if err := s.api.Serve(s.apiL); !errors.Is(err, http.ErrServerClosed) {
@@ -174,8 +250,8 @@ func (s *Server) Run(ctx context.Context) error {
 	working.Wait()
 	stopStore()
 	storing.Wait()
-	if ctx.Err() != nil {
-		return nil //nolint:nilerr // it was told to end
+	if err := s.dropWork(); err != nil || ctx.Err() != nil {
+		return err // nil: it was told to end
 	}
 	return context.Cause(workCtx)
 }
@@ -286,12 +362,13 @@ func (s *Server) ServerCAPEM() []byte { return s.ca.pem() }
 // is set so. It returns the CA's id.
 func (s *Server) RegisterCA(pem []byte) (string, error) {
 	rec, err := s.registry.registerCA(caRegistration{caPEM: string(pem), active: true, autoReg: true, trusted: true})
-	if refused, ok := errors.AsType[*apiError](err); ok {
-		if refused.resource == nil {
-			return "", errors.New(refused.message)
+	if refused, ok := errors.AsType[*awsapi.Error](err); ok {
+		known, ok := refused.Fields["resourceId"]
+		if !ok {
+			return "", errors.New(refused.Message)
 		}
 		st, on := statusActive, true
-		return refused.resource.id, s.registry.updateCA(refused.resource.id, &st, &on)
+		return known, s.registry.updateCA(known, &st, &on)
 	}
 	return rec.ID, err
 }
@@ -320,6 +397,10 @@ func (s *Server) Connected() []string {
 	slices.Sort(ids)
 	return ids
 }
+
+// Calls counts the calls of each action of the control plane so far, by its
+// IAM name.
+func (s *Server) Calls() map[string]Calls { return s.gate.counts() }
 
 // SetFaults switches misbehaviour on or off.
 func (s *Server) SetFaults(f Faults) { s.faults.set(f) }

@@ -23,36 +23,43 @@ const (
 	storeDelay = 100 * time.Millisecond
 )
 
-// store keeps the registry and the shadows in a file.
+// store keeps the parts of the server that survive a restart in a file, one
+// JSON object with a key for each.
 type store struct {
-	path     string // empty: nowhere
-	registry *registry
-	shadows  *shadows
-	dirty    chan struct{} // of capacity 1
-	log      *zap.Logger
+	path  string // empty: nowhere
+	parts map[string]part
+	dirty chan struct{} // of capacity 1
+	log   *zap.Logger
 }
 
-type storeFile struct {
-	Version  int       `json:"version"`
-	Registry *registry `json:"registry"`
-	Shadows  *shadows  `json:"shadows"`
+// part is something that a restart must not forget. It tells store.mark of
+// its changes.
+type part interface {
+	json.Marshaler
+	json.Unmarshaler
 }
 
-// openStore loads what dir holds into r and s, and lets them tell it their
-// changes from then on.
-func openStore(dir string, r *registry, s *shadows, log *zap.Logger) (*store, error) {
-	st := &store{registry: r, shadows: s, dirty: make(chan struct{}, 1), log: log}
+func newStore(dir string, log *zap.Logger) *store {
+	st := &store{parts: map[string]part{}, dirty: make(chan struct{}, 1), log: log}
 	if dir != "" {
 		st.path = filepath.Join(dir, storeName)
-		if err := st.load(); err != nil {
-			return nil, fmt.Errorf("read %s: %w; move it away to start anew", st.path, err)
-		}
 	}
-	r.changed, s.changed = st.mark, st.mark
-	return st, nil
+	return st
 }
 
+// load fills the parts with what the file holds. A part that it does not know
+// stays as it is.
 func (st *store) load() error {
+	if st.path == "" {
+		return nil
+	}
+	if err := st.read(); err != nil {
+		return fmt.Errorf("read %s: %w; move it away to start anew", st.path, err)
+	}
+	return nil
+}
+
+func (st *store) read() error {
 	data, err := os.ReadFile(st.path)
 	if errors.Is(err, fs.ErrNotExist) {
 		st.mark() // so that the registration code lasts
@@ -68,7 +75,18 @@ func (st *store) load() error {
 	if head.Version != storeVersion {
 		return fmt.Errorf("it has version %d, and this program knows version %d", head.Version, storeVersion)
 	}
-	return json.Unmarshal(data, &storeFile{Registry: st.registry, Shadows: st.shadows})
+	var stored map[string]json.RawMessage
+	if err := json.Unmarshal(data, &stored); err != nil {
+		return err
+	}
+	for name, p := range st.parts {
+		if raw, ok := stored[name]; ok {
+			if err := p.UnmarshalJSON(raw); err != nil {
+				return fmt.Errorf("%s: %w", name, err)
+			}
+		}
+	}
+	return nil
 }
 
 func (st *store) mark() {
@@ -106,7 +124,11 @@ func (st *store) save() {
 	if st.path == "" {
 		return
 	}
-	data, err := json.Marshal(storeFile{storeVersion, st.registry, st.shadows})
+	all := map[string]any{"version": storeVersion}
+	for name, p := range st.parts {
+		all[name] = p
+	}
+	data, err := json.Marshal(all)
 	if err == nil {
 		err = atomicfile.Write(st.path, data, 0o600)
 	}

@@ -32,22 +32,22 @@ func operator(name string) (o struct{ negate, fold, wildcards, boolean bool }, o
 		o.wildcards = true
 	case "StringNotLike":
 		o.negate, o.wildcards = true, true
+	case "ArnEquals", "ArnLike": // the same, in IAM
+		o.wildcards = true
+	case "ArnNotEquals", "ArnNotLike":
+		o.negate, o.wildcards = true, true
 	default:
 		return o, false
 	}
 	return o, true
 }
 
-const operatorNames = "Bool, StringEquals, StringNotEquals, StringEqualsIgnoreCase, StringNotEqualsIgnoreCase, StringLike and StringNotLike"
+const operatorNames = "Bool, StringEquals, StringNotEquals, StringEqualsIgnoreCase, StringNotEqualsIgnoreCase, StringLike, StringNotLike, ArnEquals, ArnLike, ArnNotEquals and ArnNotLike"
 
 func newCondition(name, key string, values []string) (condition, error) {
 	o, ok := operator(name)
 	if !ok {
 		return condition{}, fmt.Errorf("condition operator %q is not known; use one of %s", name, operatorNames)
-	}
-	key = strings.TrimSuffix(strings.TrimPrefix(key, "${"), "}") // AWS takes both spellings
-	if !strings.HasPrefix(key, "iot:") && !strings.HasPrefix(key, "aws:") {
-		return condition{}, fmt.Errorf("condition key %q is not known; it must begin with 'iot:' or 'aws:'", key)
 	}
 	c := condition{key: key, negate: o.negate, fold: o.fold}
 	for _, v := range values {

@@ -18,12 +18,16 @@ const MaxSize = 2048
 // ErrTooLong: the document is longer than MaxSize.
 var ErrTooLong = errors.New("the policy document is longer than 2048 characters without white space")
 
-// Parse reads a policy document. Its errors name the statement, counted from
-// 1, and what is wrong in it.
+// Parse reads an AWS IoT policy document. Its errors name the statement,
+// counted from 1, and what is wrong in it.
 func Parse(document []byte) (*Policy, error) {
 	if size(document) > MaxSize {
 		return nil, ErrTooLong
 	}
+	return parse(document, iotDevice)
+}
+
+func parse(document []byte, d dialect) (*Policy, error) {
 	var doc struct {
 		Version   *string
 		ID        string `json:"Id"`
@@ -41,7 +45,7 @@ func Parse(document []byte) (*Policy, error) {
 	}
 	p := &Policy{}
 	for i, r := range raw {
-		s, err := parseStatement(r)
+		s, err := parseStatement(r, d)
 		if err != nil {
 			return nil, fmt.Errorf("policy statement %d: %w", i+1, err)
 		}
@@ -50,10 +54,11 @@ func Parse(document []byte) (*Policy, error) {
 	return p, nil
 }
 
-func parseStatement(raw json.RawMessage) (statement, error) {
+func parseStatement(raw json.RawMessage, d dialect) (statement, error) {
 	var in struct {
 		Sid       string
 		Effect    string
+		Principal json.RawMessage
 		Action    json.RawMessage
 		Resource  json.RawMessage
 		Condition map[string]map[string]json.RawMessage
@@ -70,8 +75,8 @@ func parseStatement(raw json.RawMessage) (statement, error) {
 		return statement{}, err
 	}
 	for _, a := range actions {
-		if a != "*" && !strings.HasPrefix(strings.ToLower(a), "iot:") {
-			return statement{}, fmt.Errorf("the Action %q is not one of AWS IoT, which begin with 'iot:'", a)
+		if err := d.checkAction(a); err != nil {
+			return statement{}, err
 		}
 		p, err := compile(strings.ToLower(a))
 		if err != nil {
@@ -79,9 +84,14 @@ func parseStatement(raw json.RawMessage) (statement, error) {
 		}
 		s.actions = append(s.actions, p)
 	}
-	resources, err := texts("Resource", in.Resource)
-	if err != nil {
+	if s.principals, err = d.principals(in.Principal); err != nil {
 		return statement{}, err
+	}
+	resources := []string{"*"} // what a role's trust policy speaks of is the role
+	if d != iamTrust || in.Resource != nil {
+		if resources, err = texts("Resource", in.Resource); err != nil {
+			return statement{}, err
+		}
 	}
 	for _, r := range resources {
 		if r != "*" && !strings.HasPrefix(r, "arn:") {
@@ -99,7 +109,7 @@ func parseStatement(raw json.RawMessage) (statement, error) {
 			if err != nil {
 				return statement{}, err
 			}
-			c, err := newCondition(name, key, values)
+			c, err := d.condition(name, key, values)
 			if err != nil {
 				return statement{}, err
 			}

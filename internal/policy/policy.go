@@ -1,6 +1,7 @@
 // Package policy reads AWS IoT policy documents and decides with them, as the
 // policy engine of AWS IoT Core does: everything is denied that no statement
-// allows, and an explicit Deny wins over every Allow.
+// allows, and an explicit Deny wins over every Allow. IAM's policies, which
+// the control plane is judged by, are dialects of the same language.
 //
 // It is the subset that devices and their operators use: Effect, Action,
 // Resource with the wildcards * and ?, policy variables such as
@@ -23,6 +24,7 @@ type Variables map[string]string
 
 // Request is one question: may this connection do Action to Resource?
 type Request struct {
+	Principal string // of policies that name some, as "Service:iot.amazonaws.com"
 	Action    string // as "iot:Publish"; compared without regard to case, as IAM does
 	Resource  string // an ARN, compared exactly
 	Variables Variables
@@ -57,6 +59,7 @@ type Policy struct {
 
 type statement struct {
 	deny       bool
+	principals []pattern // nil: of whom is not asked
 	actions    []pattern // lower case
 	resources  []pattern
 	conditions []condition
@@ -82,6 +85,9 @@ func Evaluate(policies []*Policy, r Request) Decision {
 
 func (s statement) applies(action string, r Request) bool {
 	if !matchAny(s.actions, action, nil) || !matchAny(s.resources, r.Resource, r.Variables) {
+		return false
+	}
+	if s.principals != nil && !matchAny(s.principals, r.Principal, nil) {
 		return false
 	}
 	for _, c := range s.conditions {

@@ -69,7 +69,7 @@ func TestEvaluate(t *testing.T) {
 			if !strings.HasPrefix(resource, "arn:") {
 				resource = arn + resource
 			}
-			if got := Evaluate([]*Policy{p}, Request{tt.action, resource, tt.vars}); got != tt.want {
+			if got := Evaluate([]*Policy{p}, Request{Action: tt.action, Resource: resource, Variables: tt.vars}); got != tt.want {
 				t.Errorf("%s on %s: %v, want %v", tt.action, resource, got, tt.want)
 			}
 		})

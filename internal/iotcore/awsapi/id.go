@@ -1,12 +1,12 @@
-package iotcore
+package awsapi
 
 import (
 	"crypto/rand"
 	"fmt"
 )
 
-// newUUID is a random (version 4) UUID. crypto/rand never fails on Linux.
-func newUUID() string {
+// NewID is a random (version 4) UUID. crypto/rand never fails on Linux.
+func NewID() string {
 	var b [16]byte
 	rand.Read(b[:])
 	b[6] = b[6]&0x0f | 0x40
