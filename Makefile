@@ -81,21 +81,29 @@ lint: ## golangci-lint by .golangci.yml, shellcheck
 	go tool -modfile=tools/go.mod golangci-lint run ./...
 	shellcheck $$(tools/scripts)
 
-bench: ## all benchmarks
-	@if grep -rqsE --include='*_test.go' '^func Benchmark' cmd internal pkg test; \
-	then go test -run '^$$' -bench . -benchmem ./...; \
-	else echo 'bench: there is no benchmark yet'; fi
+N ?= 5
+
+bench: build ## all benchmarks, then us beside other clients and a bridge (N=5 rounds)
+	@tools/need mosquitto mosquitto-clients openssl python3-paho-mqtt
+	@type node npm >/dev/null 2>&1 || tools/need nodejs npm || echo "bench: there is no Node, so MQTT.js and aws-crt are not measured"
+	@grep -rlsE --include='*_test.go' '^func Benchmark' cmd internal pkg | xargs -n1 dirname | sort -u | sed 's|^|./|' \
+		| xargs go test -run '^$$' -bench . -benchmem
+	@mkdir -p build
+	@go build -o build/bench-runner ./test/bench
+	@build/bench-runner -n $(N)
 
 fuzz: ## each fuzz target for FUZZTIME=10s
 	@test/fuzz
 
-soak: ## the slow forms: long outages, 2000 failures of each kind, 10,000 requests with kills
+soak: ## the slow forms: long outages, 2000 failures of each kind, 10,000 requests with kills, the card
+	@tools/need mosquitto-clients openssl e2fsprogs
 	SLOW=1 go test -count=1 -timeout 40m ./test/causes ./cmd/jitrctl
+	SLOW=1 go test -count=1 -timeout 40m -v -run 'Flash' ./test/promise
 
 chaos: ## 100,000 messages through kills, cuts and refusals; make test sends 7200
 	@tools/need mosquitto mosquitto-clients openssl python3-paho-mqtt
 	@{ command -v node && command -v npm; } >/dev/null || tools/need nodejs npm
-	go test -count=1 -v -timeout 60m ./test/chaos -messages 50000 -rate 200
+	go test -count=1 -v -timeout 60m ./test/chaos -messages 50000 -rate 100
 
 powercut: ## 2000 power cuts for the segment log, and a long model test
 	@tools/need qemu-utils qemu-system-common e2fsprogs

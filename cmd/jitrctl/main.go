@@ -1,5 +1,5 @@
 // Command jitrctl is the operator's desk: it makes the CA that devices are
-// registered under, and signs their certificates.
+// registered under, signs their certificates, and sets up the AWS side.
 package main
 
 import (
@@ -17,8 +17,8 @@ func main() { os.Exit(cli.Main(newRoot(), os.Args[1:], os.Stdout, os.Stderr)) }
 func newRoot() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "jitrctl",
-		Short: "Make a device CA and sign device certificates for AWS IoT just-in-time registration",
+		Short: "Make a device CA, sign device certificates, and set up AWS IoT just-in-time registration",
 	}
-	root.AddCommand(newCA(), newVersion())
+	root.AddCommand(newCA(), newCloud(), newVersion())
 	return root
 }

@@ -20,21 +20,43 @@ var registrationCode = regexp.MustCompile(`^(0x)?[a-fA-F0-9]{1,64}$`)
 // its sender holds the CA's private key: the registration code as the common
 // name, signed by the CA. Its own key is thrown away; AWS asks for none.
 func (c *CA) VerificationCertificate(code string, now time.Time) (*x509.Certificate, error) {
-	if !registrationCode.MatchString(code) {
-		return nil, fmt.Errorf("%w: %q, where AWS IoT gives up to 64 hexadecimal digits; ask for it with 'aws iot get-registration-code'", ErrBadCode, code)
+	if err := checkCode(code); err != nil {
+		return nil, err
 	}
+	prove, err := c.Prover(now)
+	if err != nil {
+		return nil, err
+	}
+	return prove(code)
+}
+
+// Prover reads the CA's key, and gives VerificationCertificate for a code that
+// is not known yet.
+func (c *CA) Prover(now time.Time) (func(code string) (*x509.Certificate, error), error) {
 	key, err := c.signer(now)
 	if err != nil {
 		return nil, err
 	}
-	throwaway, err := newKey(Algorithms()[0])
-	if err != nil {
-		return nil, err
+	return func(code string) (*x509.Certificate, error) {
+		if err := checkCode(code); err != nil {
+			return nil, err
+		}
+		throwaway, err := newKey(Algorithms()[0])
+		if err != nil {
+			return nil, err
+		}
+		template, err := c.leafTemplate(throwaway.Public(), now, now.AddDate(0, 0, verificationDays))
+		if err != nil {
+			return nil, err
+		}
+		template.Subject = pkix.Name{CommonName: code}
+		return create(template, c.Certificate(), throwaway.Public(), key)
+	}, nil
+}
+
+func checkCode(code string) error {
+	if registrationCode.MatchString(code) {
+		return nil
 	}
-	template, err := c.leafTemplate(throwaway.Public(), now, now.AddDate(0, 0, verificationDays))
-	if err != nil {
-		return nil, err
-	}
-	template.Subject = pkix.Name{CommonName: code}
-	return create(template, c.Certificate(), throwaway.Public(), key)
+	return fmt.Errorf("%w: %q, where AWS IoT gives up to 64 hexadecimal digits; ask for it with 'aws iot get-registration-code'", ErrBadCode, code)
 }

@@ -1,0 +1,132 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/jitr-agent/jitr-agent/internal/cloud"
+	"github.com/jitr-agent/jitr-agent/internal/cloud/bundle"
+)
+
+// inventoryName is the file of --inventory in the function's zip.
+const inventoryName = "inventory.txt"
+
+func newCloudDeploy(o *cloud.Options) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "deploy --ca-id ID",
+		Short: "Set up what activates a CA's gateways",
+		Long: `Set up what activates the gateways of a registered CA: roles with the least
+permissions, the function (jitr-activator in AWS Lambda), its log group, the
+policy for the gateways, the rules that hand events to the function, and a queue
+for what failed. What is there already and as it should be stays untouched.
+
+Several CAs live side by side: give the command once for each. Each CA has a
+policy of its own, unless they are given the same --tenant, as for a CA and its
+successor. What is not said stays as it is deployed.`,
+		Example: `  jitrctl cloud deploy --ca-id $ID --dry-run
+  jitrctl cloud deploy --ca-id $ID --queue --topic-prefix acme`,
+		Args: cobra.NoArgs,
+	}
+	ca := caIDFlag(cmd, ", which 'jitrctl cloud register-ca' prints")
+	required(cmd, "ca-id")
+	f := cmd.Flags()
+	c := cloud.Choices{DefaultArch: lambdaArch(runtime.GOARCH)}
+	f.StringVar(&c.Arch, "arch", "", "of the function: "+strings.Join(cloud.Architectures(), " or ")+" (default "+c.DefaultArch+", or as deployed)")
+	f.StringVar(&c.Tenant, "tenant", "", "`NAME` of the policy that CAs share (default: the CA's first 12 digits)")
+	prefix := f.String("topic-prefix", "", "`PREFIX` before the gateways' topics, as in acme/dt/gw-1/system; agent.toml has to say the same")
+	queue := f.Bool("queue", false, "put an SQS queue between rules and function: for many gateways that are switched on together")
+	f.BoolVar(&c.Unreserved, "unreserved", false, "reserve no concurrency for the function: a new account has none to spare")
+	pattern := f.String("name-pattern", "", "activate only gateways whose whole name matches this regular `EXPRESSION`")
+	inventory := f.String("inventory", "", "activate only gateways in this `FILE`: a thing name or certificate id a line")
+	crls := f.StringSlice("crl", nil, "https `URL` of a revocation list; each deployed CA needs one; can be repeated")
+	zip := f.String("zip", "", "`FILE` with the function's code (default: the one in jitrctl)")
+	plan := newPlanFlags(cmd)
+
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		const doing = "deploy"
+		c.CA = *ca
+		content, err := readInventory(*inventory)
+		if err != nil {
+			return cloudFailed(doing, err)
+		}
+		c.Zip = func(arch string) ([]byte, error) { return functionZip(*zip, arch, content) }
+		for flag, set := range map[string]func(){
+			"topic-prefix": func() { c.Prefix = prefix },
+			"queue":        func() { c.Queue = queue },
+			"name-pattern": func() { c.NamePattern = pattern },
+			"crl":          func() { c.CRLs = crls },
+			"inventory": func() {
+				name := ""
+				if content != nil {
+					name = inventoryName
+				}
+				c.Inventory = &name
+			},
+		} {
+			if f.Changed(flag) {
+				set()
+			}
+		}
+		account, err := connect(cmd, o)
+		if err != nil {
+			return cloudFailed(doing, err)
+		}
+		d, err := account.PlanDeploy(cmd.Context(), c)
+		if err != nil {
+			return cloudFailed(doing, err)
+		}
+		if err := plan.carryOut(cmd, d.Plan); err != nil {
+			return err
+		}
+		if d.Warning != "" {
+			fmt.Fprintln(cmd.ErrOrStderr(), "warning:", d.Warning)
+		}
+		return nil
+	}
+	return cmd
+}
+
+// lambdaArch is what AWS Lambda calls an architecture. What it does not have
+// is arm64, the cheaper of its two.
+func lambdaArch(goarch string) string {
+	if goarch == "amd64" {
+		return "x86_64"
+	}
+	return "arm64"
+}
+
+// functionZip is the code for an architecture: from a file, or our own.
+func functionZip(file, arch string, inventory []byte) ([]byte, error) {
+	data, err := bundle.Zip(arch)
+	if file != "" {
+		if data, err = os.ReadFile(file); err == nil {
+			err = bundle.Check(data)
+		}
+		if err != nil {
+			err = fmt.Errorf("use --zip %s: %w", file, err)
+		}
+	}
+	if err != nil || inventory == nil {
+		return data, err
+	}
+	return bundle.Add(data, inventoryName, inventory)
+}
+
+// readInventory is nil for no file.
+func readInventory(file string) ([]byte, error) {
+	if file == "" {
+		return nil, nil
+	}
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	if len(strings.Fields(string(data))) == 0 {
+		return nil, fmt.Errorf("%s is empty, and no gateway would be activated; write a thing name or certificate id on each line", file)
+	}
+	return data, nil
+}
