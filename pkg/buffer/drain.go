@@ -144,6 +144,7 @@ type drain struct {
 	generation int    // of reader
 	last       stamp  // of the last message read
 	named      uint64 // the stream of streamName
+	clocks     instant
 	streamName string
 }
 
@@ -185,7 +186,7 @@ func (d *drain) next() (m Message, outcome func(byte, error), wait time.Duration
 			continue
 		}
 		if e.message.Expiry > 0 {
-			now := d.cfg.Clock.now()
+			now := d.now()
 			age := now.mono.Sub(e.at)
 			if expired(e.message.Expiry, age) {
 				e.gap = gapOf(now.stamp(e.at).of(e.stamp), Expired)
@@ -222,9 +223,23 @@ func (d *drain) send(e *entry) (Message, func(byte, error), time.Duration) {
 	m.UserProperties = append(m.UserProperties[:len(m.UserProperties):len(m.UserProperties)],
 		[2]string{"stream", d.name(e.stamp)}, [2]string{"seq", strconv.FormatUint(e.stamp.seq, 10)})
 	if m.Expiry > 0 { // the server counts from now
-		m.Expiry = max(1, m.Expiry-uint32(min(d.cfg.Clock.now().age(e.stamp)/time.Second, time.Duration(m.Expiry))))
+		m.Expiry = max(1, m.Expiry-uint32(min(d.now().age(e.stamp)/time.Second, time.Duration(m.Expiry))))
 	}
 	return m, func(code byte, err error) { d.outcome(e, d.connection, code, err) }, 0
+}
+
+// now reads the clocks: all of them once a second, and in between only the one
+// that is cheap to read.
+func (d *drain) now() instant {
+	mono := time.Now()
+	passed := mono.Sub(d.clocks.mono)
+	if d.clocks.mono.IsZero() || passed >= time.Second {
+		d.clocks = d.cfg.Clock.now()
+		return d.clocks
+	}
+	now := d.clocks
+	now.mono, now.boot = mono, now.boot+passed
+	return now
 }
 
 // name is streamID, without making the same string for each message; the lock
@@ -287,7 +302,7 @@ func (d *drain) read() (e *entry, wait time.Duration) {
 	d.nameLost(s)
 	d.readNext, d.last = found.Seq+1, s
 	e = &entry{message: m, stamp: s, log: found.Seq}
-	now := d.cfg.Clock.now()
+	now := d.now()
 	switch age := now.age(s); {
 	case m.Expiry > 0 && expired(m.Expiry, age):
 		e.gap = gapOf(s, Expired)

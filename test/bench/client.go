@@ -153,7 +153,13 @@ func (j job) buffer(ctx context.Context) (err error) {
 		stopRunning()
 		run.Wait()
 	}()
-	return put(ctx, b, j.messages, func(int) buffer.Message { return buffer.Message{Topic: j.topic, Payload: make([]byte, j.size)} })
+	message := func(int) buffer.Message { return buffer.Message{Topic: j.topic, Payload: make([]byte, j.size)} }
+	// The first one waits for its PUBACK. Put before the buffer is connected,
+	// the others would go to the disk, which is measured in drain.
+	if err := put(ctx, b, 1, message); err != nil {
+		return err
+	}
+	return put(ctx, b, j.messages-1, message)
 }
 
 // put hands messages in and waits until all are safe.

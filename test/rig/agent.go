@@ -18,6 +18,9 @@ type Agent struct {
 	t testing.TB
 
 	ConfigFile, StateDir, RunDir string
+	// Program is what runs as jitr-agent: ours where it is empty, else that
+	// binary, or a program that starts one, with its first arguments.
+	Program []string
 
 	*Process            // the service; nil before the first Start
 	runs     []*Process // all of them, in their order
@@ -67,8 +70,13 @@ func (a *Agent) Configure(settings ...map[string]string) {
 	}
 }
 
-func (a *Agent) args(args []string) []string {
-	return append([]string{"--config", a.ConfigFile, "--state-dir", a.StateDir}, args...)
+// command is the program and all its arguments.
+func (a *Agent) command(args []string) (name string, all []string) {
+	program := a.Program
+	if len(program) == 0 {
+		program = []string{Bin(a.t, "jitr-agent")}
+	}
+	return program[0], slices.Concat(program[1:], []string{"--config", a.ConfigFile, "--state-dir", a.StateDir}, args)
 }
 
 // Env is the agent's environment beside ours.
@@ -77,7 +85,8 @@ func (a *Agent) Env() []string { return []string{"RUNTIME_DIRECTORY=" + a.RunDir
 // Run runs one of the agent's commands to its end.
 func (a *Agent) Run(args ...string) Result {
 	a.t.Helper()
-	return RunEnv(a.t, a.Env(), Bin(a.t, "jitr-agent"), a.args(args)...)
+	name, all := a.command(args)
+	return RunEnv(a.t, a.Env(), name, all...)
 }
 
 // MustRun is Run for a command that must succeed.
@@ -104,7 +113,8 @@ func (a *Agent) Enrol(ca *CA, thing string) string {
 // Start starts the service. It does not wait for anything.
 func (a *Agent) Start() {
 	a.t.Helper()
-	a.Process = StartProcess(a.t, a.Env(), Bin(a.t, "jitr-agent"), a.args([]string{"run"})...)
+	name, all := a.command([]string{"run"})
+	a.Process = StartProcess(a.t, a.Env(), name, all...)
 	a.runs = append(a.runs, a.Process)
 }
 

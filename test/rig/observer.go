@@ -18,8 +18,9 @@ type Message struct {
 	Payload []byte
 }
 
-// mosquitto are the arguments that connect a mosquitto client.
-func (s *Sim) mosquitto(t testing.TB, clientID string) []string {
+// Mosquitto are the arguments that connect a mosquitto client, with a
+// certificate of its own.
+func (s *Sim) Mosquitto(t testing.TB, clientID string) []string {
 	t.Helper()
 	c := s.CA.Issue(t, clientID)
 	s.Register(c)
@@ -33,7 +34,7 @@ func (s *Sim) mosquitto(t testing.TB, clientID string) []string {
 // Observe starts an observer and returns when its subscriptions stand.
 func (s *Sim) Observe(t testing.TB, topics ...string) *Observer {
 	t.Helper()
-	args := append(s.mosquitto(t, "observer"), "-d", "-F", "message %t %x")
+	args := append(s.Mosquitto(t, "observer"), "-d", "-F", "message %t %x")
 	for _, topic := range topics {
 		args = append(args, "-t", topic)
 	}
@@ -71,5 +72,5 @@ func (o *Observer) Messages(prefix string) []Message {
 // own.
 func (s *Sim) Publish(t testing.TB, clientID, topic, message string) {
 	t.Helper()
-	MustRun(t, "mosquitto_pub", append(s.mosquitto(t, clientID), "-t", topic, "-m", message)...)
+	MustRun(t, "mosquitto_pub", append(s.Mosquitto(t, clientID), "-t", topic, "-m", message)...)
 }

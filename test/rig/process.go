@@ -29,10 +29,20 @@ type Process struct {
 // runs; a failed test logs what it wrote.
 func StartProcess(t testing.TB, env []string, name string, args ...string) *Process {
 	t.Helper()
+	return StartProcessInput(t, env, nil, name, args...)
+}
+
+// StartProcessInput is StartProcess with a standard input, which is the
+// caller's to close.
+func StartProcessInput(t testing.TB, env []string, in *os.File, name string, args ...string) *Process {
+	t.Helper()
 	p := &Process{t: t, name: name, exited: make(chan struct{}), Stdout: &Output{}, Stderr: &Output{}}
 	p.cmd = exec.CommandContext(t.Context(), name, args...)
 	p.cmd.Env = append(Environ(), env...)
 	p.cmd.Stdout, p.cmd.Stderr = p.Stdout, p.Stderr
+	if in != nil { // a nil *os.File is no nil io.Reader
+		p.cmd.Stdin = in
+	}
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := p.cmd.Start(); err != nil {
 		t.Fatalf("start %s: %v", name, err)
@@ -44,10 +54,19 @@ func StartProcess(t testing.TB, env []string, name string, args ...string) *Proc
 	t.Cleanup(func() {
 		p.Kill()
 		if t.Failed() {
-			t.Logf("%s %s\nstdout: %s\nstderr: %s", name, strings.Join(args, " "), p.Stdout, p.Stderr)
+			t.Logf("%s %s\nstdout: %s\nstderr: %s", name, strings.Join(args, " "), tail(p.Stdout.String()), tail(p.Stderr.String()))
 		}
 	})
 	return p
+}
+
+// tail is the end of a long output, which a reader of a log can take in.
+func tail(s string) string {
+	const enough = 64 << 10
+	if len(s) <= enough {
+		return s
+	}
+	return "…" + s[len(s)-enough:]
 }
 
 // PID is its process id.
