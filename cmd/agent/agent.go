@@ -46,6 +46,7 @@ type agent struct {
 	report    *report.Report
 	losses    losses
 
+	floor      atomic.Pointer[time.Time]         // the clock floor
 	identity   atomic.Pointer[identity.Identity] // the last one that the loop had
 	tpmBefore  atomic.Int64                      // TPM commands of those before it
 	identified chan struct{}                     // closed when there is one
@@ -60,6 +61,8 @@ func newAgent(o *options, s *settings.Settings, overrides []settings.Override, e
 	a := &agent{opts: o, store: store, log: log, level: level, format: func(string) {}, identified: make(chan struct{}), warned: map[identity.Warning]bool{}}
 	a.settings.Store(s)
 	a.endpoint.Store(&endpoint)
+	built := version.BuildTime()
+	a.floor.Store(&built)
 	a.report = report.New(report.Config{
 		Dir: dir, ConfigFile: o.config, StateDir: o.stateDir, Version: version.Number(), Log: log,
 		TPMDevice: s.Identity.TPMDevice, Proxy: s.Cloud.Proxy.String(), Overrides: reported(overrides), Fill: a.fillStatus,
@@ -76,7 +79,7 @@ func newAgent(o *options, s *settings.Settings, overrides []settings.Override, e
 		Dialer:     &a.dialer,
 		Store:      store,
 		Observer:   a,
-		Built:      version.BuildTime(),
+		Built:      built,
 		Init: func(id *identity.Identity) mqtt.Message {
 			return makeInit(a.settings.Load().Init.Topic, id, store.Get(), a.endpoint.Load().Host)
 		},
@@ -180,6 +183,9 @@ func (a *agent) identityOptions() identity.Options {
 
 // Observe, NotSaved and Candidate hear from the connection loop.
 func (a *agent) Observe(s jitr.Snapshot) {
+	if floor := s.Floor; !floor.IsZero() {
+		a.floor.Store(&floor)
+	}
 	if s.Identity != nil {
 		a.identity.Store(s.Identity)
 		a.identify.Do(func() { close(a.identified) })

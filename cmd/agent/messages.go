@@ -11,7 +11,6 @@ import (
 	"github.com/jitr-agent/jitr-agent/internal/event"
 	"github.com/jitr-agent/jitr-agent/internal/local"
 	"github.com/jitr-agent/jitr-agent/internal/settings"
-	"github.com/jitr-agent/jitr-agent/internal/version"
 	"github.com/jitr-agent/jitr-agent/pkg/buffer"
 	"github.com/jitr-agent/jitr-agent/pkg/identity"
 	"github.com/jitr-agent/jitr-agent/pkg/mqtt"
@@ -25,7 +24,7 @@ func (a *agent) newBuffer(s *settings.Settings) *buffer.Buffer {
 	dir := bufferDir(a.opts.stateDir)
 	return buffer.New(buffer.Config{
 		Dir: dir, Limits: bufferLimits(s),
-		Clock: buffer.Clock{BootID: clock.BootID(), Boot: clock.Boot, Floor: a.floor},
+		Clock: buffer.Clock{BootID: clock.BootID(), Boot: clock.Boot, Floor: a.clockFloor},
 		GapTopic: func() string {
 			return settings.Expand(a.settings.Load().Buffer.GapTopic, map[string]string{"thing_name": a.thingName()})
 		},
@@ -48,14 +47,9 @@ func bufferLimits(s *settings.Settings) buffer.Limits {
 	}
 }
 
-// floor is a time that has certainly passed.
-func (a *agent) floor() time.Time {
-	var notBefore time.Time
-	if id := a.identity.Load(); id != nil {
-		notBefore = id.Leaf().NotBefore
-	}
-	return clock.Floor(version.BuildTime(), notBefore, a.store.Get().ServerNotBefore)
-}
+// clockFloor is a time that has certainly passed, as the connection loop knows
+// it. It is asked for each message that comes from the disk.
+func (a *agent) clockFloor() time.Time { return *a.floor.Load() }
 
 // thingName is whose messages these are, "" while that is not known.
 func (a *agent) thingName() string {
