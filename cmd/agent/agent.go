@@ -110,12 +110,14 @@ func (a *agent) run(ctx context.Context, end context.CancelCauseFunc) error {
 		}
 	})
 	work.Go(func() { a.serveLocal(ctx) })
+	work.Go(func() { a.losses.keep(ctx) })
 	a.report.Ready()
 	<-ctx.Done()
 	work.Wait()
 	a.shadow.stop()
 	endBuffer()
 	storing.Wait()
+	a.losses.save()
 	return context.Cause(ctx)
 }
 

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"context"
 	"sync"
+	"time"
 
 	"github.com/jitr-agent/jitr-agent/internal/event"
 	"github.com/jitr-agent/jitr-agent/internal/report"
@@ -18,6 +20,46 @@ type losses struct {
 	drops   map[buffer.Why]int64 // since the start
 	sayAt   map[buffer.Why]int64 // the next count that is worth a line
 	refused map[string]bool      // topics whose refusal was said
+	unsaved bool                 // there are counts that state.json does not have
+}
+
+// keepEvery is how often counts are made last: what a kill makes forgotten of
+// them is a minute's.
+const keepEvery = time.Minute
+
+// keep makes the counts last until ctx ends.
+func (l *losses) keep(ctx context.Context) {
+	tick := time.NewTicker(keepEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			l.save()
+		}
+	}
+}
+
+func (l *losses) save() {
+	l.mu.Lock()
+	unsaved := l.unsaved
+	l.unsaved = false
+	l.mu.Unlock()
+	if !unsaved {
+		return
+	}
+	if err := l.agent.store.Save(); err != nil {
+		l.agent.NotSaved(err)
+	}
+}
+
+// count changes the counts since installation.
+func (l *losses) count(change func(*state.File)) {
+	l.agent.store.Change(change)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.unsaved = true
 }
 
 // reasons are the sentences' ends.
@@ -29,7 +71,7 @@ var reasons = map[buffer.Why]string{
 }
 
 func (l *losses) lost(messages uint64, why buffer.Why, records int) {
-	l.agent.store.Change(func(f *state.File) {
+	l.count(func(f *state.File) {
 		f.Dropped += int64(messages)
 		f.Gaps += int64(records)
 	})
@@ -50,7 +92,7 @@ func (l *losses) lost(messages uint64, why buffer.Why, records int) {
 }
 
 func (l *losses) deadLetter(m buffer.Message, code byte) {
-	l.agent.store.Change(func(f *state.File) { f.DeadLetters++ })
+	l.count(func(f *state.File) { f.DeadLetters++ })
 	l.say("message-refused", m.Topic, code)
 }
 

@@ -35,9 +35,14 @@ func (e *Held) Error() string {
 // Lock is a lock that is held.
 type Lock struct{ file *os.File }
 
-// Try takes the lock, or says at once who has it (*Held).
+// Try takes the lock, or says at once who has it (*Held). On a file system that
+// is read-only the file must be there already, and does not get our pid.
 func Try(path string) (*Lock, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	readOnly := errors.Is(err, unix.EROFS)
+	if readOnly {
+		f, err = os.Open(path)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -49,6 +54,9 @@ func Try(path string) (*Lock, error) {
 		return nil, fmt.Errorf("flock %s: %w", path, err)
 	}
 	l := &Lock{f}
+	if readOnly {
+		return l, nil
+	}
 	// The holder's pid is for people; the lock does not depend on it.
 	if err := errors.Join(f.Truncate(0), write(f, os.Getpid()), atomicfile.HandOver(f, filepath.Dir(path))); err != nil {
 		l.Unlock()

@@ -285,6 +285,58 @@ func TestDeadLetters(t *testing.T) {
 	})
 }
 
+// What was in flight when it went to the disk is not read from there and sent
+// once more, on a connection that has read stored messages before.
+func TestSpilledInFlightIsNotSentAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := begin(t, t.TempDir(), nil, usual())
+		var a answers
+		b.put(&a, "stored")
+		wait(time.Second)
+		mute := false
+		l := &line{window: 2, answer: func(Message) (byte, bool) { return 0, !mute }}
+		b.link(l)
+		mute = true
+		b.put(&a, "1", "2", "3", "4")
+		wait(5 * time.Second) // all are on the disk, 1 and 2 in flight
+		l.answerFirst(1, 0)
+		l.answerFirst(1, 0)
+		want(t, "sent", l.seen(), []string{"stored", "1", "2", "3", "4"})
+	})
+}
+
+// A server that hangs up behind each refusal does not get the same message
+// first for ever.
+func TestRefusedIsNotSentAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		b := begin(t, dir, nil, usual())
+		var a answers
+		b.put(&a, "1", "denied", "2", "3")
+		wait(time.Second)
+		l := &line{answer: func(m Message) (byte, bool) {
+			if string(m.Payload) == "denied" {
+				return 0x87, true
+			}
+			return 0, false
+		}}
+		b.link(l)
+		b.cut() // before the dead letter is written
+		crashed := begin(t, copyDir(t, dir), nil, usual())
+		again := &line{}
+		crashed.link(again)
+		want(t, "sent after a crash", again.seen(), []string{"1", "denied", "2", "3"})
+		l2 := &line{}
+		b.link(l2)
+		want(t, "sent on the next connection", l2.seen(), []string{"1", "2", "3"})
+		wait(time.Second)
+		want(t, "dead letters", b.dead, []string{"denied 0x87"})
+		if s := b.Stats(); s.Messages != 0 || b.memory != 0 || b.inFlight != 0 {
+			t.Errorf("stats %+v, %d bytes, %d in flight", s, b.memory, b.inFlight)
+		}
+	})
+}
+
 func TestTooLarge(t *testing.T) {
 	b := New(Config{Limits: usual()})
 	if err := b.Put(t.Context(), Message{Payload: make([]byte, MaxMessage)}, nil); !errors.Is(err, ErrTooLarge) {

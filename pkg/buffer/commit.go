@@ -227,6 +227,7 @@ func (b *Buffer) stored(batch []*entry) {
 			break
 		}
 		b.readNext = e.log + 1
+		b.generation++
 	}
 	for b.queue.len() > 0 {
 		e := b.queue.at(0)

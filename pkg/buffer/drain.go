@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"slices"
 	"strconv"
 	"time"
 
@@ -93,10 +94,16 @@ func (b *Buffer) disconnect() {
 // rewind makes the queue begin with the oldest that is not settled; the lock is
 // held.
 func (b *Buffer) rewind() {
-	var back []*entry
+	var back, refused []*entry
 	for b.flight.len() > 0 {
 		e := b.flight.pop()
 		if e.settled {
+			continue
+		}
+		if e.pending && e.code != 0 {
+			// It must not be sent again: a server that hangs up behind each
+			// refusal would hear nothing else for ever.
+			refused = append(refused, e)
 			continue
 		}
 		b.inFlight -= e.size
@@ -114,11 +121,14 @@ func (b *Buffer) rewind() {
 			b.oldest = e.stamp.wall()
 		}
 	}
-	for i := len(back) - 1; i >= 0; i-- {
-		b.queue.pushFront(back[i])
+	for _, e := range slices.Backward(back) {
+		b.queue.pushFront(e)
+	}
+	for _, e := range refused {
+		b.flight.push(e)
 	}
 	// What was not begun to be written is found again by the next connection.
-	b.drops, b.dead = keepTaken(b.drops), keepTaken(b.dead)
+	b.drops = keepTaken(b.drops)
 	b.again = nil
 	b.generation++
 }
@@ -220,7 +230,7 @@ func (d *drain) hold() time.Duration {
 func (d *drain) send(e *entry) (Message, func(byte, error), time.Duration) {
 	d.counted()
 	m := e.message
-	m.UserProperties = append(m.UserProperties[:len(m.UserProperties):len(m.UserProperties)],
+	m.UserProperties = append(slices.Clip(m.UserProperties),
 		[2]string{"stream", d.name(e.stamp)}, [2]string{"seq", strconv.FormatUint(e.stamp.seq, 10)})
 	if m.Expiry > 0 { // the server counts from now
 		m.Expiry = max(1, m.Expiry-uint32(min(d.now().age(e.stamp)/time.Second, time.Duration(m.Expiry))))
@@ -301,6 +311,9 @@ func (d *drain) read() (e *entry, wait time.Duration) {
 	}
 	d.nameLost(s)
 	d.readNext, d.last = found.Seq+1, s
+	if d.dying(found.Seq) {
+		return nil, 0
+	}
 	e = &entry{message: m, stamp: s, log: found.Seq}
 	now := d.now()
 	switch age := now.age(s); {
@@ -317,6 +330,12 @@ func (d *drain) read() (e *entry, wait time.Duration) {
 	e.message = Message{}
 	d.drop(e)
 	return nil, 0
+}
+
+// dying says that the stored message seq is to be a dead letter; the lock is
+// held.
+func (b *Buffer) dying(seq uint64) bool {
+	return slices.ContainsFunc(b.dead, func(e *entry) bool { return e.log == seq })
 }
 
 func expired(seconds uint32, age time.Duration) bool {

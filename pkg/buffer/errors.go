@@ -14,9 +14,9 @@ var (
 	ErrClosed = errors.New("the buffer is closed")
 )
 
-// Refused is what becomes of a message that the server will never take. It is
-// among the dead letters then.
-type Refused struct{ Code byte } // of the PUBACK
+// Refused is what becomes of a message that the server will never take, with
+// the reason code of its PUBACK. It is among the dead letters then.
+type Refused struct{ Code byte } //nolint:errname // as in mqtt: errors.As reads well with the name of what happened
 
 func (r *Refused) Error() string {
 	return fmt.Sprintf("the server refused the message with reason code 0x%02X", r.Code)

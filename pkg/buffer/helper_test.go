@@ -3,6 +3,7 @@ package buffer
 import (
 	"context"
 	"fmt"
+	"math"
 	"os"
 	"slices"
 	"strconv"
@@ -174,19 +175,35 @@ func (b *bench) put(a *answers, names ...string) {
 // everything.
 type line struct {
 	answer func(m Message) (code byte, now bool)
-	window int // how many may be open; 0: any number
+	taken  func(m Message) // by finish
+	window int             // how many may be open; 0: any number
 
 	mu   sync.Mutex
 	sent []Message
-	open []func(code byte, err error)
+	open []publish
+	free chan struct{} // closed by finish
+}
+
+// publish is one that is not answered.
+type publish struct {
+	message Message
+	outcome func(code byte, err error)
 }
 
 func (l *line) Send(ctx context.Context, m Message, outcome func(byte, error)) error {
 	l.mu.Lock()
-	if l.window > 0 && len(l.open) >= l.window {
+	for l.window > 0 && len(l.open) >= l.window {
+		if l.free == nil {
+			l.free = make(chan struct{})
+		}
+		free := l.free
 		l.mu.Unlock()
-		<-ctx.Done()
-		return ctx.Err()
+		select {
+		case <-free:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		l.mu.Lock()
 	}
 	l.sent = append(l.sent, m)
 	code, now := byte(0), true
@@ -194,7 +211,7 @@ func (l *line) Send(ctx context.Context, m Message, outcome func(byte, error)) e
 		code, now = l.answer(m)
 	}
 	if !now {
-		l.open = append(l.open, outcome)
+		l.open = append(l.open, publish{m, outcome})
 	}
 	l.mu.Unlock()
 	if now {
@@ -203,26 +220,40 @@ func (l *line) Send(ctx context.Context, m Message, outcome func(byte, error)) e
 	return nil
 }
 
-// finish answers everything that is open.
-func (l *line) finish(code byte) {
+// unanswered takes the first n that are open off the line.
+func (l *line) unanswered(n int) []publish {
 	l.mu.Lock()
-	open := l.open
-	l.open = nil
-	l.mu.Unlock()
-	for _, outcome := range open {
-		outcome(code, nil)
+	defer l.mu.Unlock()
+	n = min(n, len(l.open))
+	open := l.open[:n:n]
+	l.open = l.open[n:]
+	if l.free != nil {
+		close(l.free)
+		l.free = nil
+	}
+	return open
+}
+
+// finish answers everything that is open.
+func (l *line) finish(code byte) { l.answerFirst(math.MaxInt, code) }
+
+// answerFirst answers the first n that are open.
+func (l *line) answerFirst(n int, code byte) {
+	for _, p := range l.unanswered(n) {
+		if l.taken != nil {
+			l.mu.Lock()
+			l.taken(p.message)
+			l.mu.Unlock()
+		}
+		p.outcome(code, nil)
 	}
 	synctest.Wait()
 }
 
 // end tells what is open that the connection has ended.
 func (l *line) end() {
-	l.mu.Lock()
-	open := l.open
-	l.open = nil
-	l.mu.Unlock()
-	for _, outcome := range open {
-		outcome(0, context.Canceled)
+	for _, p := range l.unanswered(math.MaxInt) {
+		p.outcome(0, context.Canceled)
 	}
 }
 

@@ -174,7 +174,7 @@ func (b *Buffer) dropOldest(why error) (bool, error) {
 	}
 	for i := range b.flight.len() {
 		// One that waits for its own gap record may stand for some behind to.
-		if e := b.flight.at(i); e.log != 0 && e.log <= to && !e.settled && !(e.pending && e.code == 0) {
+		if e := b.flight.at(i); e.log != 0 && e.log <= to && !e.settled && (!e.pending || e.code != 0) {
 			b.again = slices.DeleteFunc(b.again, func(a *entry) bool { return a == e })
 			b.dead = slices.DeleteFunc(b.dead, func(a *entry) bool { return a == e })
 			b.inFlight -= e.size

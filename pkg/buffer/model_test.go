@@ -36,13 +36,22 @@ type cloud struct {
 	passed map[int]bool // they were refused for now, so others may overtake them
 	gaps   []record
 	twice  int
+	mood   string
+	again  []int // came twice on one connection, without a reason
 }
 
+// connection is what came on one.
+type connection map[int]bool
+
 // take notes m, and says how the cloud answers.
-func (c *cloud) take(m Message, mood string) (code byte, now bool) {
+func (c *cloud) take(on connection, m Message, mood string) (code byte, now bool) {
 	var n int
 	if m.Topic != "gap" {
 		_, _ = fmt.Sscanf(string(m.Payload), "%d", &n)
+		if on[n] && !c.passed[n] {
+			c.again = append(c.again, n)
+		}
+		on[n] = true
 		if !c.seen[n] {
 			c.seen[n] = true
 			c.first = append(c.first, n)
@@ -61,16 +70,23 @@ func (c *cloud) take(m Message, mood string) (code byte, now bool) {
 	case mood == "slow" && c.rnd.IntN(3) > 0:
 		return 0, false
 	}
+	c.accept(m)
+	return 0, true
+}
+
+// accept notes that m is acknowledged.
+func (c *cloud) accept(m Message) {
 	if m.Topic == "gap" {
 		var r record
 		if err := json.Unmarshal(m.Payload, &r); err != nil {
 			panic(err)
 		}
 		c.gaps = append(c.gaps, r)
-	} else {
-		c.took[n] = true
+		return
 	}
-	return 0, true
+	var n int
+	_, _ = fmt.Sscanf(string(m.Payload), "%d", &n)
+	c.took[n] = true
 }
 
 func (c *cloud) counts(m message) bool {
@@ -113,6 +129,8 @@ func live(t *testing.T, seed uint64) {
 	dir := t.TempDir()
 	b := begin(t, dir, w, limits)
 	told := &answers{}
+	moods := []string{"good", "moody", "mute", "slow"}
+	var now *line       // the present connection, or the last one
 	collect := func() { // what producers know by now
 		for _, name := range told.list() {
 			var n int
@@ -129,7 +147,7 @@ func live(t *testing.T, seed uint64) {
 		b = begin(t, dir, w, limits)
 	}
 	for step := range 150 {
-		switch rnd.IntN(14) {
+		switch rnd.IntN(18) {
 		case 0, 1, 2, 3, 4:
 			for range rnd.IntN(8) {
 				n := len(all)
@@ -158,8 +176,11 @@ func live(t *testing.T, seed uint64) {
 		case 7:
 			wait(time.Duration(rnd.IntN(600)) * time.Second)
 		case 8, 9:
-			mood := []string{"good", "moody", "mute", "slow"}[rnd.IntN(4)]
-			b.link(&line{window: 1 + rnd.IntN(20), answer: func(m Message) (byte, bool) { return c.take(m, mood) }})
+			b.cut()
+			on := connection{}
+			c.mood = moods[rnd.IntN(4)]
+			now = &line{window: 1 + rnd.IntN(20), taken: c.accept, answer: func(m Message) (byte, bool) { return c.take(on, m, c.mood) }}
+			b.link(now)
 		case 10:
 			b.cut()
 		case 11: // kill -9, and half of the time a power cut with it
@@ -175,11 +196,21 @@ func live(t *testing.T, seed uint64) {
 			b.stop()
 			collect()
 			again(dir)
+		case 14, 15, 16, 17: // the cloud changes its mood, or what was slow is answered
+			if now == nil {
+				break
+			}
+			mood := moods[rnd.IntN(4)]
+			now.mu.Lock()
+			c.mood = mood
+			now.mu.Unlock()
+			now.answerFirst(rnd.IntN(10), 0)
 		case 13: // somebody sets the clock: the floor is above it, or not
 			w.setFloor(time.Now().Add(time.Duration(rnd.IntN(2)*48-24) * time.Hour))
 		}
 	}
-	good := &line{answer: func(m Message) (byte, bool) { return c.take(m, "good") }}
+	on := connection{}
+	good := &line{answer: func(m Message) (byte, bool) { return c.take(on, m, "good") }}
 	b.link(good)
 	for range 100 {
 		wait(10 * time.Second)
@@ -196,6 +227,9 @@ func live(t *testing.T, seed uint64) {
 			lost++
 			t.Errorf("message %d (%+v) was acknowledged and is lost", n, all[n])
 		}
+	}
+	if len(c.again) > 0 {
+		t.Errorf("messages %v came twice on one connection", c.again)
 	}
 	highest := -1
 	for _, n := range c.first {

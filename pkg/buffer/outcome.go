@@ -115,10 +115,14 @@ func (b *Buffer) advance() {
 		return
 	}
 	for i := range b.flight.len() {
-		if first := b.flight.at(i); first.log != 0 && !first.settled {
-			upTo = first.log - 1
-			b.oldest = first.stamp.wall()
-			break
+		e := b.flight.at(i)
+		if e.log == 0 || e.settled || e.log > upTo {
+			continue
+		}
+		upTo = e.log - 1
+		b.oldest = e.stamp.wall()
+		if !e.pending {
+			break // behind it they are in order; what was refused on an earlier connection is not
 		}
 	}
 	if upTo <= b.ackedTo {

@@ -163,3 +163,24 @@ func (g *gateway) finish(p *producer, d time.Duration) {
 		g.t.Fatalf("%d of %d messages are acknowledged", n, p.n)
 	}
 }
+
+// TestReadOnlyGateway: all that the service has lies on a file system that
+// cannot be written, as after a reboot with a worn card. It runs, and delivers.
+func TestReadOnlyGateway(t *testing.T) {
+	t.Parallel()
+	d := newDisk(t)
+	g := newGateway(t, d.Folder, nil)
+	g.goOffline()
+	g.must(load{n: 100, size: kib})
+	g.Stop()
+	d.remount("ro")
+	g.again()
+	g.goOnline()
+	g.must(load{from: 100, n: 100, size: kib})
+	if _, missing := g.judge(soon); missing != 0 || g.cloud.counted("") != 0 {
+		t.Errorf("%d messages are missing, %d are counted", missing, g.cloud.counted(""))
+	}
+	g.said("state-not-saved")
+	g.Stop()
+	d.remount("rw")
+}
