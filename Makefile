@@ -26,10 +26,10 @@ export GOOS := linux
 targets     := arm64 arm/7 arm/6 amd64 riscv64
 agent_limit := 9000000
 
-.PHONY: help build lambda cross demo test lint bench fuzz mutants soak chaos powercut flash sim install packages clean
+.PHONY: help build lambda cross demo test test-aws lint bench fuzz mutants soak chaos powercut flash sim install packages clean
 
 help: ## list the targets
-	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 
 build: lambda ## the programs, static, into bin/ (GOARCH=, GOARM=)
 	@mkdir -p bin
@@ -76,6 +76,11 @@ demo: build ## the whole first connect on this machine (ACTIVATE=never: see it s
 test: ## everything that must pass, each part with its time
 	@test/run
 
+test-aws: build ## what AWS itself does, in an account of yours; says what it makes, and asks for AWS_TEST=yes
+	@mkdir -p build
+	@go build -o build/aws-runner ./test/aws
+	@build/aws-runner
+
 lint: ## golangci-lint by .golangci.yml, shellcheck
 	@tools/need shellcheck
 	go tool -modfile=tools/go.mod golangci-lint run ./...
@@ -103,7 +108,7 @@ soak: ## the slow forms: long outages, 2000 failures of each kind, 10,000 reques
 chaos: ## 100,000 messages through kills, cuts and refusals; make test sends 7200
 	@tools/need mosquitto mosquitto-clients openssl python3-paho-mqtt
 	@{ command -v node && command -v npm; } >/dev/null || tools/need nodejs npm
-	go test -count=1 -v -timeout 60m ./test/chaos -messages 50000 -rate 100
+	go test -count=1 -v -timeout 60m ./test/chaos -messages 50001 -rate 100
 
 powercut: ## 2000 power cuts for the segment log, and a long model test
 	@tools/need qemu-utils qemu-system-common e2fsprogs
