@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime/debug"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -35,8 +36,16 @@ configuration again.`,
 	}
 }
 
+// gcPercent is half of Go's default. It keeps the resident memory under 100
+// messages a second at 13 MB instead of 15, for no CPU time that can be measured
+// there.
+const gcPercent = 50
+
 // run is the service from start to end.
 func run(cmd *cobra.Command, o *options) error {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+	}
 	s, overrides, err := o.load(cmd, true)
 	if err != nil {
 		return err

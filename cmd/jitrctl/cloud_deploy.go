@@ -35,7 +35,7 @@ successor. What is not said stays as it is deployed.`,
 	required(cmd, "ca-id")
 	f := cmd.Flags()
 	c := cloud.Choices{DefaultArch: lambdaArch(runtime.GOARCH)}
-	f.StringVar(&c.Arch, "arch", "", "of the function: "+strings.Join(cloud.Architectures(), " or ")+" (default "+c.DefaultArch+", or as deployed)")
+	f.StringVar(&c.Arch, "arch", "", "of the function: "+strings.Join(cloud.Architectures(), " or ")+" (default: as deployed, else that of this machine)")
 	f.StringVar(&c.Tenant, "tenant", "", "`NAME` of the policy that CAs share (default: the CA's first 12 digits)")
 	prefix := f.String("topic-prefix", "", "`PREFIX` before the gateways' topics, as in acme/dt/gw-1/system; agent.toml has to say the same")
 	queue := f.Bool("queue", false, "put an SQS queue between rules and function: for many gateways that are switched on together")
