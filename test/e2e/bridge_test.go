@@ -1,0 +1,73 @@
+package e2e
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/jitr-agent/jitr-agent/test/rig"
+)
+
+// TestMosquittoBridge: a mosquitto that is on the gateway already hands on what
+// it gets, as a bridge, to the agent.
+func TestMosquittoBridge(t *testing.T) {
+	t.Parallel()
+	listen, port := freePort(t), freePort(t)
+	sim := rig.StartSim(t)
+	observer := sim.Observe(t, "dt/gw-1/#")
+	agent := rig.NewAgent(t, sim.Settings(), file, map[string]string{
+		"telemetry.interval": `"1h"`, "local.listen": fmt.Sprintf("%q", "127.0.0.1:"+listen),
+	})
+	id := agent.Enrol(sim.CA, "gw-1")
+	agent.Start()
+	awaitStatus(t, sim, id, "PENDING_ACTIVATION")
+	sim.Activate(id, rig.AllowAll)
+	agent.Await(soon, "online")
+
+	conf := filepath.Join(rig.TempDir(t), "mosquitto.conf")
+	if err := os.WriteFile(conf, fmt.Appendf(nil, `listener %s 127.0.0.1
+allow_anonymous true
+connection agent
+address 127.0.0.1:%s
+topic telemetry/# out 1
+notifications false
+bridge_protocol_version mqttv50
+`, port, listen), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	rig.StartProcess(t, nil, "mosquitto", "-c", conf)
+	seen := func(payload string) func() error {
+		return func() error {
+			r := rig.Run(t, "mosquitto_pub", "-h", "127.0.0.1", "-p", port, "-q", "1", "-t", "telemetry/boiler", "-m", payload)
+			for _, m := range observer.Messages("dt/gw-1/boiler") {
+				if string(m.Payload) == payload {
+					return nil
+				}
+			}
+			return fmt.Errorf("the cloud did not see it; %v", r)
+		}
+	}
+	rig.Eventually(t, soon, seen("72 °C"))
+	// Other topics stay here: the bridge has only what its line names.
+	rig.MustRun(t, "mosquitto_pub", "-h", "127.0.0.1", "-p", port, "-q", "1", "-t", "other/boiler", "-m", "x")
+	rig.Eventually(t, soon, seen("73 °C"))
+	if n := len(observer.Messages("dt/gw-1/other")); n != 0 {
+		t.Errorf("%d messages of another topic", n)
+	}
+}
+
+func freePort(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	_, port, err := net.SplitHostPort(l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return port
+}
