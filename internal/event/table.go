@@ -316,7 +316,7 @@ var table = []Event{
 	{
 		ID: "buffer-disk-full", MessageID: "541f3ad9c7ed4a18a2cb353f182646e7", Level: Warning,
 		Sentence: "The message buffer in {object} has no disk space: {why}",
-		Meaning:  "The file system has no more room than buffer.keep_free leaves to others. Messages go on in memory, and are acknowledged when AWS IoT has them.",
+		Meaning:  "The file system has no more room than buffer.keep_free leaves to others. Where buffer.when_full is drop-oldest the oldest stored messages give way to new ones; else messages go on in memory, and are acknowledged when AWS IoT has them.",
 		Remedy:   "make room: df -h {object}; du -xh / | sort -h | tail",
 	},
 	{
