@@ -32,6 +32,7 @@ func dispatch(ctx context.Context, args []string) error {
 	}
 	switch args[0] {
 	case "session", "buffer":
+		runtime.GOMAXPROCS(1) // as jitr-agent run does
 		j, err := parseJob(args[1:])
 		if err != nil {
 			return err
