@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/jitr-agent/jitr-agent/internal/atomicfile"
+	"github.com/jitr-agent/jitr-agent/pkg/buffer/seglog"
 )
 
 // Why says for what reason messages were lost.
@@ -140,7 +141,7 @@ func (b *gapBook) save(list []*gapEntry) error {
 	if len(gaps) == 0 && len(b.saved) == 0 {
 		return nil
 	}
-	if err := os.MkdirAll(filepath.Dir(b.path), 0o700); err != nil {
+	if err := seglog.Disk().MkdirAll(filepath.Dir(b.path)); err != nil {
 		return err
 	}
 	data, err := json.MarshalIndent(gapFile{Version: 1, Gaps: gaps}, "", "  ")

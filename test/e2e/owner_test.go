@@ -4,6 +4,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -39,23 +40,41 @@ func TestRootGivesFilesToTheOwner(t *testing.T) {
 	agent.Enrol(sim.CA, "gw-1")
 	agent.Start()
 	agent.Await(soon, "online")
+	sim.Kill()
+	agent.Await(soon, "offline")
+	agent.MustRun("publish", "telemetry/x", "to be stored")
 	agent.Stop()
-	modes := map[string]fs.FileMode{
-		"device.key": 0o600, "device.crt": 0o644, "identity.lock": 0o600, "lock": 0o600, "state.json": 0o600,
-	}
+	want := []string{"buffer", "device.crt", "device.key", "identity.lock", "lock", "state.json"}
 	entries, err := os.ReadDir(agent.StateDir)
-	if err != nil || len(entries) != len(modes) {
+	if err != nil || !slices.EqualFunc(entries, want, func(e fs.DirEntry, name string) bool { return e.Name() == name }) {
 		t.Fatalf("%v, %v", entries, err)
 	}
-	for _, e := range entries {
+	stored := 0
+	err = filepath.WalkDir(agent.StateDir, func(path string, e fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
 		info, err := e.Info()
 		if err != nil {
-			t.Fatal(err)
+			return err
+		}
+		mode := fs.FileMode(0o600)
+		switch {
+		case e.IsDir():
+			mode = 0o700
+		case e.Name() == "device.crt":
+			mode = 0o644
+		case filepath.Ext(path) == ".seg":
+			stored++
 		}
 		st := info.Sys().(*syscall.Stat_t)
-		if st.Uid != nobody || st.Gid != nobody || info.Mode().Perm() != modes[e.Name()] {
-			t.Errorf("%s: owner %d:%d, mode %v, want %d:%d and %v", e.Name(), st.Uid, st.Gid, info.Mode(), nobody, nobody, modes[e.Name()])
+		if st.Uid != nobody || st.Gid != nobody || info.Mode().Perm() != mode {
+			t.Errorf("%s: owner %d:%d, mode %v, want %d:%d and %v", path, st.Uid, st.Gid, info.Mode(), nobody, nobody, mode)
 		}
+		return nil
+	})
+	if err != nil || stored == 0 {
+		t.Errorf("%d segments, %v", stored, err)
 	}
 	if info, err := os.Stat(filepath.Join(agent.RunDir, "status.json")); err != nil || info.Mode().Perm() != 0o644 {
 		t.Errorf("status.json: %v, %v", info, err)

@@ -61,6 +61,14 @@ func (disk) MkdirAll(dir string) error {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return err
 	}
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	if err := atomicfile.HandOver(d, parent); err != nil {
+		return err
+	}
 	return atomicfile.SyncDir(parent)
 }
 
@@ -81,6 +89,10 @@ func (disk) ReadDir(dir string) ([]Info, error) {
 func (disk) Create(path string) (File, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
+		return nil, err
+	}
+	if err := atomicfile.HandOver(f, filepath.Dir(path)); err != nil {
+		f.Close()
 		return nil, err
 	}
 	return diskFile{f}, nil
