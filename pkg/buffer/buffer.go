@@ -16,7 +16,8 @@
 //     it was in memory only. Its producer was told nothing.
 //   - It is dropped because the log is full, too old, expired or damaged. That is
 //     counted in a gap record, which is on the disk before the message is given
-//     up, and goes to the gap topic until the server has it.
+//     up, and goes to the gap topic until the server has it. A kill between the
+//     two counts the messages of one segment again: too many, never too few.
 //   - The server refuses it for good. It is kept among the dead letters, of
 //     which the oldest give way when there are too many.
 //

@@ -91,8 +91,11 @@ func TestFull(t *testing.T) {
 	if missing < s.messages/10 {
 		t.Errorf("%d messages are missing: the buffer was not full", missing)
 	}
-	// One that its producer repeated is two in the queue.
-	if most := missing + v.number(t, "repeated"); counted > most {
+	// One that its producer repeated is two in the queue. A kill between the gap
+	// record and the drop counts the messages of one segment again: too many are
+	// said to be lost then, never too few.
+	const segment = (256 << 10) / 2000
+	if most := missing + v.number(t, "repeated") + segment*v.number(t, "kills"); counted > most {
 		t.Errorf("%d messages are in gap records, and at most %d gave way", counted, most)
 	}
 }
