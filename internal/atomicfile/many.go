@@ -16,13 +16,10 @@ import (
 //
 // The new content is made in the directory stage within dir, which must be the
 // caller's alone. A killed process leaves it behind; the next WriteMany with
-// that name removes it first.
+// that name removes it first, even where it has nothing to write.
 func WriteMany(dir, stage string, files map[string][]byte, perm fs.FileMode) (err error) {
-	if len(files) == 0 {
-		return nil
-	}
 	stage = filepath.Join(dir, stage)
-	if err := os.RemoveAll(stage); err != nil {
+	if err := os.RemoveAll(stage); err != nil || len(files) == 0 {
 		return err
 	}
 	if err := os.Mkdir(stage, 0o700); err != nil {

@@ -44,6 +44,21 @@ func TestWriteMany(t *testing.T) {
 	}
 }
 
+// A process that is killed after its last rename leaves nothing to write, and
+// its stage.
+func TestWriteMany_nothing(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, ".stage"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := WriteMany(dir, ".stage", nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if entries, err := os.ReadDir(dir); err != nil || len(entries) > 0 {
+		t.Errorf("left in the directory: %v, %v", entries, err)
+	}
+}
+
 // Where one file cannot be written, all are as they were.
 func TestWriteMany_fails(t *testing.T) {
 	dir := t.TempDir()
