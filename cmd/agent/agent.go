@@ -109,7 +109,7 @@ func (a *agent) run(ctx context.Context, end context.CancelCauseFunc) error {
 		case <-ctx.Done():
 		}
 	})
-	work.Go(func() { a.serveLocal(ctx) })
+	work.Go(func() { a.local.Serve(ctx) })
 	work.Go(func() { a.losses.keep(ctx) })
 	a.report.Ready()
 	<-ctx.Done()

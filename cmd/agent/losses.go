@@ -50,6 +50,9 @@ func (l *losses) save() {
 		return
 	}
 	if err := l.agent.store.Save(); err != nil {
+		l.mu.Lock()
+		l.unsaved = true // the next minute tries again
+		l.mu.Unlock()
 		l.agent.NotSaved(err)
 	}
 }
@@ -98,14 +101,18 @@ func (l *losses) deadLetter(m buffer.Message, code byte) {
 
 func (l *losses) gapRefused(topic string, code byte) { l.say("gap-refused", topic, code) }
 
+// maxRefused bounds the topics that are remembered, which come from outside:
+// 1000 of 256 bytes are a quarter of a megabyte. Those beyond are not named.
+const maxRefused = 1000
+
 // say names each refused topic once.
 func (l *losses) say(id, topic string, code byte) {
 	l.mu.Lock()
-	say := !l.refused[topic]
-	if l.refused == nil {
-		l.refused = map[string]bool{}
-	}
-	if len(l.refused) < 1000 { // topics come from outside
+	say := !l.refused[topic] && len(l.refused) < maxRefused
+	if say {
+		if l.refused == nil {
+			l.refused = map[string]bool{}
+		}
 		l.refused[topic] = true
 	}
 	l.mu.Unlock()

@@ -91,6 +91,10 @@ func (s bufferSession) Send(ctx context.Context, m buffer.Message, outcome func(
 // statusTopic is where the gateway's programs read how the agent is.
 const statusTopic = "agent/status"
 
+// errNoName is what the gateway's programs hear until it is known whose
+// messages theirs are.
+var errNoName = errors.New("the gateway has no name yet; install its certificate: jitr-agent import --cert FILE")
+
 // newLocal is where the gateway's programs hand their messages in.
 func (a *agent) newLocal(s *settings.Settings, runtimeDir string) *local.Server {
 	socket := s.Local.Socket
@@ -102,7 +106,7 @@ func (a *agent) newLocal(s *settings.Settings, runtimeDir string) *local.Server 
 		Map: func(topic string) (string, error) {
 			thing := a.thingName()
 			if thing == "" {
-				return "", identity.ErrNoCertificate
+				return "", errNoName
 			}
 			// settings.Expand does the same, and takes longer than all the rest.
 			return strings.ReplaceAll(strings.ReplaceAll(s.Local.Topic, "{thing_name}", thing), "{topic}", topic), nil
@@ -136,20 +140,4 @@ func (a *agent) localChanged(s local.Status) {
 	case a.localBusy.Swap(false):
 		a.report.Emit("local-ok", event.Fields{event.Object: at})
 	}
-}
-
-// serveLocal serves the gateway's programs from when it is known whose
-// messages theirs are.
-func (a *agent) serveLocal(ctx context.Context) {
-	look := time.NewTicker(2 * time.Second) // as fast as a new identity is noticed
-	defer look.Stop()
-	for a.thingName() == "" {
-		select {
-		case <-ctx.Done():
-			return
-		case <-a.identified:
-		case <-look.C:
-		}
-	}
-	a.local.Serve(ctx)
 }

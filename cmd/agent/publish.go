@@ -87,7 +87,9 @@ func publish(ctx context.Context, s *settings.Settings, topic string, payload []
 	case code < 0x80:
 		return nil
 	case code == 0x90:
-		return errors.New("the agent takes no such topic; publish to telemetry/ and one or more names, such as telemetry/pump/1")
+		return errors.New("the agent takes no such topic; publish to telemetry/ and one or more names without + and #, at most 8 segments and 256 bytes in the cloud; which it was: journalctl -t jitr-agent")
+	case code == 0x83:
+		return errNoName
 	case code == 0x97:
 		return errors.New("the buffer is full; find out why the gateway is offline: jitr-agent status")
 	case code == 0x87:

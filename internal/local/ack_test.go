@@ -141,17 +141,54 @@ func TestFull(t *testing.T) {
 
 // TestGoneWhileFull: a client that leaves does not keep its place.
 func TestGoneWhileFull(t *testing.T) {
-	r := start(t)
-	r.setFull(buffer.ErrFull)
-	p := r.client(v311, "me")
-	p.send(publish(v311, "telemetry/x", 1, "1"))
-	p.Close()
-	eventually(t, func() error {
-		if n := r.Status().Clients; n > 0 {
-			return fmt.Errorf("%d clients", n)
-		}
-		return nil
-	})
+	for name, publishes := range map[string]func(r *rig, p *peer){
+		"the buffer": func(r *rig, p *peer) {
+			r.setFull(buffer.ErrFull)
+			p.send(publish(v311, "telemetry/x", 1, "1"))
+		},
+		"the window": func(r *rig, p *peer) {
+			r.setHold()
+			for i := range receiveMaximum + 1 {
+				p.send(publish(v311, "telemetry/x", 1+i, "1"))
+			}
+			r.await(t, receiveMaximum)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := start(t)
+			p := r.client(v311, "me")
+			publishes(r, p)
+			p.Close()
+			r.awaitClients(t, 0)
+		})
+	}
+}
+
+// TestGoneWhileHeld: of a client that leaves before its message is safe, the
+// buffer holds the message only.
+func TestGoneWhileHeld(t *testing.T) {
+	r := start(t, func(c *Config) { c.Log = nop })
+	r.setHold()
+	one := func() {
+		p := r.client(v311, "me")
+		defer p.Close()
+		p.send(publish(v311, "telemetry/x", 1, "1"))
+		r.await(t, 1)
+	}
+	one() // what is made once
+	heap := heapInUse()
+	for range 1000 {
+		one()
+	}
+	r.awaitClients(t, 0)
+	// A client has 10 KiB and more; of these here are what the test has of it,
+	// and its message.
+	if used := heapInUse() - heap; used > 1000*4<<10 {
+		t.Errorf("the heap has grown by %d KiB", used>>10)
+	}
+	if _, done := r.take(); len(done) != 1001 {
+		t.Errorf("the buffer holds %d messages", len(done))
+	}
 }
 
 // TestNotSafeAfterAll: what the buffer says later.
@@ -164,6 +201,7 @@ func TestNotSafeAfterAll(t *testing.T) {
 		{buffer.ErrFull, 0x97, "end"},
 		{errors.New("the disk is gone"), 0x80, "end"},
 		{&buffer.Refused{Code: 0x87}, 0x87, "ack"}, // kept, as a dead letter
+		{&buffer.Refused{Code: 0x95}, 0x80, "ack"}, // which is no code of a PUBACK
 		{buffer.ErrClosed, 0, ""},                  // nobody knows
 	} {
 		each(t, func(t *testing.T, version byte) {
@@ -215,9 +253,23 @@ func TestNoTopicYet(t *testing.T) {
 	})
 	p := r.client(v311, "me")
 	p.send(publish(v311, "telemetry/x", 1, "1"))
+	eventually(t, func() error {
+		select {
+		case got := <-r.refused:
+			if got != "me|telemetry/x|there is no thing name yet" {
+				t.Errorf("told %q", got)
+			}
+			return nil
+		default:
+			return errors.New("nothing was told")
+		}
+	})
 	r.client(v311, "other").expectAlive()
 	close(named)
 	p.expect("4002 0001")
+	if n := len(r.refused); n > 0 {
+		t.Errorf("told %d times more", n)
+	}
 }
 
 // TestStopWithoutAnswer: the end does not acknowledge what is not safe.

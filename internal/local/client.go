@@ -37,8 +37,9 @@ type client struct {
 	conn   net.Conn
 	cancel context.CancelFunc // ends what the reading goroutine waits for
 
-	in        inbound // used by the reading goroutine only, as lastTopic
+	in        inbound // used by the reading goroutine only, as the next two
 	lastTopic string  // of the last PUBLISH
+	explained []byte  // the codes that Refused was told of, where the id is ours
 
 	hello // written with mu held, by the reading goroutine only
 
@@ -89,14 +90,15 @@ func (s *Server) serve(ctx context.Context, conn net.Conn) {
 	err := c.connect(ours)
 	if err == nil {
 		err = c.read(ours)
-		s.leave(c)
-		s.feed.change(c, false)
 	}
+	s.leave(c)
+	s.feed.change(c, false)
 	if ctx.Err() != nil {
 		err = errStopping
 	}
 	c.finish(err)
 	helpers.Wait()
+	c.window.cutLoose()
 	c.linger()
 }
 
@@ -214,10 +216,18 @@ func (c *client) answer(ctx context.Context, pk packets.Packet) error {
 	}
 }
 
-// waitRoom waits until something was written.
+// waitRoom waits until something was written, or for a while: the caller looks
+// whether there is room. A client that has gone meanwhile is not waited for.
 func (c *client) waitRoom(ctx context.Context) error {
+	look := time.NewTimer(fullRetry)
+	defer look.Stop()
 	select {
 	case <-c.room:
+		return nil
+	case <-look.C:
+		if hungUp(c.conn) {
+			return errGone
+		}
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()

@@ -2,6 +2,7 @@ package local
 
 import (
 	"errors"
+	"fmt"
 	"reflect"
 	"strings"
 	"testing"
@@ -54,8 +55,8 @@ func TestContract(t *testing.T) {
 		{name: "a wildcard", version: v5, send: publish(v5, "telemetry/+", 7, "1"), code: 0x90, refused: "me|telemetry/+|a topic to publish to has no wildcards"},
 		{name: "too many segments", version: v5, send: publish(v5, "telemetry/1/2/3/4/5/6/7", 7, ""), code: 0x90, refused: "me|telemetry/1/2/3/4/5/6/7|the topic has 9 segments in the cloud; AWS IoT Core takes 8"},
 		{name: "too many segments", version: v311, send: publish(v311, "telemetry/1/2/3/4/5/6/7", 7, ""), end: 0xFF, refused: "me|telemetry/1/2/3/4/5/6/7|the topic has 9 segments in the cloud; AWS IoT Core takes 8"},
-		{name: "too long a topic", version: v5, send: publish(v5, "telemetry/"+long, 7, ""), code: 0x90, refused: "me|telemetry/" + long + "|the topic has 308 bytes in the cloud; AWS IoT Core takes 256"},
-		{name: "a control character", version: v5, send: publish(v5, "telemetry/\x07", 7, ""), code: 0x90, refused: "me|telemetry/\x07|the topic has a control character"},
+		{name: "too long a topic", version: v5, send: publish(v5, "telemetry/"+long, 7, ""), code: 0x90, refused: "me|telemetry/" + long[:256-len("telemetry/")] + "…|the topic has 308 bytes in the cloud; AWS IoT Core takes 256"},
+		{name: "a control character", version: v5, send: publish(v5, "telemetry/\x07", 7, ""), code: 0x90, refused: `me|"telemetry/\a"|the topic has a control character`},
 
 		{name: "QoS 2", version: v5, send: packet(0x34, str("telemetry/x"), u16(7), []byte{0}), end: 0x9B, refused: "me||there is no QoS 2 here; publish with QoS 1"},
 		{name: "QoS 2", version: v311, send: packet(0x34, str("telemetry/x"), u16(7)), end: 0xFF, refused: "me||there is no QoS 2 here; publish with QoS 1"},
@@ -272,16 +273,31 @@ func TestRefusedOnce(t *testing.T) {
 			p.expectEnd(0)
 		}
 	}
+	// Nor does one without an id that has many topics, or one that has them long
+	// or with what a terminal takes for a command.
+	p := r.client(v5, "")
+	for i := range 5 {
+		p.send(publish(v5, fmt.Sprint("dt/", i), 1, ""))
+		p.expectReason(0x40, 4, 0x90)
+	}
+	p = r.client(v5, "\x1b[31m")
+	p.send(publish(v5, "\u009b2J"+strings.Repeat("é", 1000), 1, ""))
+	p.expectReason(0x40, 4, 0x90)
 	close(r.refused)
 	var got []string
 	for line := range r.refused {
 		got = append(got, line[:strings.LastIndex(line, "|")])
 	}
-	if want := []string{"a|dt/x", "b|dt/x", "auto|dt/x"}; !reflect.DeepEqual(got, want) {
+	want := []string{
+		"a|dt/x", "b|dt/x", "auto|dt/x",
+		"auto|dt/0",
+		`"\x1b[31m"|"\u009b2J` + strings.Repeat("é", 126) + `…"`,
+	}
+	if !reflect.DeepEqual(got, want) {
 		t.Errorf("told %q, want %q", got, want)
 	}
-	if got := r.Status().Refused; got != 9 {
-		t.Errorf("%d refused, want 9", got)
+	if got := r.Status().Refused; got != 15 {
+		t.Errorf("%d refused, want 15", got)
 	}
 }
 

@@ -118,12 +118,22 @@ func TestSlowSender(t *testing.T) {
 // after a while.
 func TestMuteCrowd(t *testing.T) {
 	r := start(t)
-	for range maxClients + maxGuests + 20 {
-		r.dial()
+	mutes := make([]*peer, maxClients+maxGuests+20)
+	for i := range mutes {
+		mutes[i] = r.dial()
 	}
-	p := r.dial()
+	p := r.dial() // the last of those that wait to be accepted
 	p.send(connect(v5, "patient"))
 	if ack := p.packet(); ack[3] != 0 {
 		t.Errorf("CONNACK % x", ack)
+	}
+	ended := 0
+	for _, mute := range mutes {
+		if hungUp(mute.Conn) {
+			ended++
+		}
+	}
+	if ended < 20+1 {
+		t.Errorf("%d are there at a time", len(mutes)+1-ended)
 	}
 }

@@ -2,7 +2,6 @@ package local
 
 import (
 	"fmt"
-	"net"
 	"os"
 	"regexp"
 	"strings"
@@ -19,7 +18,7 @@ func TestDocs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	port := freePort(t)
+	port := e2e.FreePort(t)
 	r := start(t, func(c *Config) { c.Listen = "127.0.0.1:" + port })
 	t.Chdir(t.TempDir())
 	blocks := regexp.MustCompile("(?s)```sh\n(.*?)```").FindAllSubmatch(page, -1)
@@ -61,19 +60,4 @@ func TestDocs(t *testing.T) {
 
 func hasPaho(t *testing.T) bool {
 	return e2e.Run(t, "sh", "-c", "/usr/bin/python3 -c 'import paho.mqtt.client'").Code == 0
-}
-
-// freePort is a port of the loopback interface that nobody listens on.
-func freePort(t *testing.T) string {
-	t.Helper()
-	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	_, port, err := net.SplitHostPort(l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return port
 }

@@ -11,6 +11,12 @@ import (
 // there to be told.
 var errGone = errors.New("the client has closed the connection")
 
+// Why a socket's path cannot be taken.
+var (
+	errLives    = errors.New("another program listens there")
+	errNoSocket = errors.New("there is a file that is not a socket")
+)
+
 // fault is why something was refused: code is the reason code of an MQTT 5
 // PUBACK, SUBACK or DISCONNECT, why a sentence for the developer.
 type fault struct {

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"path/filepath"
@@ -163,6 +164,17 @@ func (r *rig) config(t testing.TB) Config {
 		},
 		Log: log,
 	}
+}
+
+// awaitClients waits until n are connected.
+func (r *rig) awaitClients(t testing.TB, n int) {
+	t.Helper()
+	eventually(t, func() error {
+		if got := r.Status().Clients; got != n {
+			return fmt.Errorf("%d clients, want %d", got, n)
+		}
+		return nil
+	})
 }
 
 // peer is a client that sends and expects bytes.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"path/filepath"
 	"sync"
 	"syscall"
 	"time"
@@ -39,11 +40,24 @@ func (s *Server) keepListening(ctx context.Context, e *endpoint, connections cha
 			s.accept(ctx, e, l, connections)
 			return
 		}
-		s.listening(e, false, fmt.Sprintf("cannot listen on %s: %v; stop the program that has it, or change %s and restart", e.address, err, e.key))
+		s.listening(e, false, fmt.Sprintf("cannot listen on %s: %v; %s", e.address, err, e.remedy(err)))
 		if !wait(ctx, retry) {
 			return
 		}
 	}
+}
+
+// remedy is what to do about err, one of listen's.
+func (e *endpoint) remedy(err error) string {
+	switch {
+	case errors.Is(err, errLives), errors.Is(err, syscall.EADDRINUSE):
+		return "stop the program that has it; which one it is: ss -lxtnp"
+	case errors.Is(err, errNoSocket):
+		return "remove it: rm " + e.address
+	case errors.Is(err, syscall.ENOENT):
+		return "make the directory: mkdir -p " + filepath.Dir(e.address)
+	}
+	return fmt.Sprintf("change %s in agent.toml and restart jitr-agent", e.key)
 }
 
 // wait waits for d; it is false where ctx ended first.
@@ -110,14 +124,14 @@ func removeStale(ctx context.Context, path string) error {
 	case err != nil:
 		return reason(err)
 	case info.Mode()&os.ModeSocket == 0:
-		return errors.New("there is a file that is not a socket")
+		return errNoSocket
 	}
 	dialer := net.Dialer{Timeout: staleDial}
 	conn, err := dialer.DialContext(ctx, "unix", path)
 	switch {
 	case err == nil:
 		conn.Close()
-		return errors.New("another program listens there")
+		return errLives
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return os.Remove(path)
 	case errors.Is(err, os.ErrNotExist):

@@ -65,14 +65,25 @@ func TestBusy(t *testing.T) {
 	if err := os.WriteFile(file, []byte("precious"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	other := filepath.Join(dir, "other")
+	if err := os.WriteFile(other, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for _, test := range []struct {
 		name, socket, listen, why string
 		free                      func()
 	}{
-		{"a living socket", path, "", "another program listens there", func() { unix.Close() }},
-		{"a file", file, "", "there is a file that is not a socket", func() { os.Remove(file) }},
-		{"no directory", filepath.Join(dir, "none/s"), "", "no such file or directory", func() { _ = os.Mkdir(filepath.Join(dir, "none"), 0o755) }},
-		{"a port", "", tcp.Addr().String(), "address already in use", func() { tcp.Close() }},
+		{"a living socket", path, "", "another program listens there; stop the program that has it; which one it is: ss -lxtnp", func() { unix.Close() }},
+		{"a file", file, "", "there is a file that is not a socket; remove it: rm " + file, func() { os.Remove(file) }},
+		{
+			"no directory", filepath.Join(dir, "none/s"), "", "no such file or directory; make the directory: mkdir -p " + filepath.Join(dir, "none"),
+			func() { _ = os.Mkdir(filepath.Join(dir, "none"), 0o755) },
+		},
+		{"a port", "", tcp.Addr().String(), "address already in use; stop the program that has it; which one it is: ss -lxtnp", func() { tcp.Close() }},
+		{
+			"a file for a directory", filepath.Join(other, "s"), "", "not a directory; change local.socket in agent.toml and restart jitr-agent",
+			func() { _ = errors.Join(os.Remove(other), os.Mkdir(other, 0o755)) },
+		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()

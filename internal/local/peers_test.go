@@ -156,7 +156,7 @@ func TestPaho(t *testing.T) {
 	if !hasPaho(t) {
 		t.Skip("python3-paho-mqtt is not installed")
 	}
-	port := freePort(t)
+	port := e2e.FreePort(t)
 	r := start(t, func(c *Config) { c.Listen = "127.0.0.1:" + port })
 	for _, version := range []string{"4", "5"} {
 		out := e2e.MustRun(t, "timeout", "60", "/usr/bin/python3", "testdata/paho_client.py", port, version, "1000")

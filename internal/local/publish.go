@@ -13,7 +13,8 @@ import (
 )
 
 // fullRetry is how often a message of a client of MQTT 3.1.1, which cannot be
-// told that the buffer is full, is offered again.
+// told that the buffer is full, is offered again, and how long nobody looks
+// whether a client that waits for room is still there.
 const fullRetry = 500 * time.Millisecond
 
 // publish hands a message to the buffer, and to the local subscribers.
@@ -107,10 +108,15 @@ func (c *client) takeSlot(ctx context.Context, id uint16) (slot int, err error) 
 // take hands m to the buffer, or says why not. A client of MQTT 3.1.1 cannot
 // be told that it is to try later: with a message at QoS 1 it waits.
 func (c *client) take(ctx context.Context, m buffer.Message, slot int) (refused *fault, err error) {
+	var explained byte
 	for {
 		refused, err := c.offerBuffer(ctx, m, slot)
 		if err != nil || refused == nil || !refused.passing() || slot < 0 || c.version == v5 {
 			return refused, err
+		}
+		if refused.code != explained {
+			c.server.explain(c, m.Topic, refused)
+			explained = refused.code
 		}
 		if !wait(ctx, fullRetry) {
 			return nil, ctx.Err()
@@ -129,7 +135,7 @@ func (c *client) offerBuffer(ctx context.Context, m buffer.Message, slot int) (r
 	}
 	var done func(error)
 	if slot >= 0 {
-		done = c.done(slot)
+		done = c.window.done(c, slot)
 	}
 	switch err := c.server.cfg.Buffer.Put(ctx, m, done); {
 	case err == nil:
@@ -176,16 +182,6 @@ func (c *client) refuse(topic string, why *fault, slot int) error {
 	return nil
 }
 
-// done is what the buffer calls when it knows what becomes of the message of
-// slot.
-func (c *client) done(slot int) func(error) {
-	s := &c.window.slots[slot] // only the reading goroutine touches its done
-	if s.done == nil {
-		s.done = func(err error) { c.outcome(slot, err) }
-	}
-	return s.done
-}
-
 // outcome turns the buffer's answer into a PUBACK.
 func (c *client) outcome(slot int, err error) {
 	var dead *buffer.Refused
@@ -195,7 +191,7 @@ func (c *client) outcome(slot int, err error) {
 	case errors.As(err, &dead):
 		// It is among the dead letters. A client of 3.1.1 gets its PUBACK for
 		// that: sent again it would be refused again, for ever.
-		c.settle(slot, dead.Code, dead.Error())
+		c.settle(slot, pubackCode(dead.Code), dead.Error())
 	case errors.Is(err, buffer.ErrClosed):
 		// Nobody knows; the client has to send it again.
 	case c.version < v5:
@@ -205,6 +201,18 @@ func (c *client) outcome(slot int, err error) {
 	default:
 		c.settle(slot, packets.ErrUnspecifiedError.Code, err.Error())
 	}
+}
+
+// pubackCode is the cloud's reason code where MQTT 5 has it in a PUBACK
+// ([MQTT-3.4.2-1]), else the unspecified error: 0x95, for one, is an end of the
+// connection to a client.
+func pubackCode(code byte) byte {
+	switch code {
+	case packets.ErrImplementationSpecificError.Code, packets.ErrNotAuthorized.Code, packets.ErrTopicNameInvalid.Code,
+		packets.ErrQuotaExceeded.Code, packets.ErrPayloadFormatInvalid.Code:
+		return code
+	}
+	return packets.ErrUnspecifiedError.Code
 }
 
 // settle lets the PUBACK of slot go out when it is its turn.

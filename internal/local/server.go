@@ -7,8 +7,11 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
+	"unicode"
 
 	"github.com/mochi-mqtt/server/v2/packets"
 	"go.uber.org/zap"
@@ -182,6 +185,11 @@ func (s *Server) leave(c *client) {
 // refuse counts a message that was not taken, and says why.
 func (s *Server) refuse(c *client, topic string, why *fault) {
 	s.refused.Add(1)
+	s.explain(c, topic, why)
+}
+
+// explain says why a message is not taken.
+func (s *Server) explain(c *client, topic string, why *fault) {
 	// That the buffer is full is known already.
 	if why.code != packets.ErrQuotaExceeded.Code {
 		s.tell(c, topic, why)
@@ -190,16 +198,34 @@ func (s *Server) refuse(c *client, topic string, why *fault) {
 
 // tell says why something was refused, once for each client and kind of fault.
 func (s *Server) tell(c *client, topic string, why *fault) {
+	topic = printable(topic)
 	s.cfg.Log.Debug("refused what a local client asked for",
 		zap.String("client", c.id), zap.String("topic", topic), zap.Error(why))
-	// An id that we made up is another one each time.
 	key := told{client: c.id, code: why.code}
 	if c.assigned {
+		// An id that we made up is another one at the next connection; there
+		// the topic tells that it is the same program.
 		key.client, key.topic = "", topic
+		if slices.Contains(c.explained, why.code) {
+			return
+		}
+		c.explained = append(c.explained, why.code)
 	}
 	if s.cfg.Refused != nil && s.diary.first(key) {
-		s.cfg.Refused(c.id, topic, why.why)
+		s.cfg.Refused(printable(c.id), topic, why.why)
 	}
+}
+
+// printable is what a client said as the journal can have it: not longer than a
+// topic may be, and without what moves the cursor of a terminal.
+func printable(s string) string {
+	if len(s) > maxTopicBytes {
+		s = strings.ToValidUTF8(s[:maxTopicBytes], "") + "…" // a character may be cut in two
+	}
+	if strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return strconv.Quote(s)
+	}
+	return s
 }
 
 // told is something that Refused was told.

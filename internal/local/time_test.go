@@ -85,7 +85,7 @@ func TestConnectDeadline(t *testing.T) {
 		"byte by byte": func(t *testing.T, conn net.Conn) {
 			for i := range 4 {
 				write(t, conn, hello[i:i+1])
-				time.Sleep(time.Second) //nolint:forbidigo // virtual
+				elapse(time.Second)
 			}
 		},
 	} {
@@ -111,11 +111,11 @@ func TestKeepAlive(t *testing.T) {
 			heard := readAll(conn)
 			write(t, conn, connect(version, "me")) // 60 s
 			for range 5 {
-				time.Sleep(80 * time.Second) //nolint:forbidigo // virtual
+				elapse(80 * time.Second)
 				write(t, conn, []byte{0xC0, 0})
 			}
 			last := time.Now()
-			time.Sleep(time.Minute) //nolint:forbidigo // virtual
+			elapse(time.Minute)
 			write(t, conn, []byte{0xC0})
 			endsAfter(t, last, ended, 90*time.Second)
 			if all := <-heard; version == v5 && all[len(all)-1] == 0 {
@@ -129,7 +129,7 @@ func TestKeepAlive(t *testing.T) {
 			conn, ended := p.dial(t)
 			readAll(conn)
 			write(t, conn, packet(0x10, str("MQTT"), []byte{v311, 2, 0, 0}, str("me")))
-			time.Sleep(24 * time.Hour) //nolint:forbidigo // virtual
+			elapse(24 * time.Hour)
 			write(t, conn, publish(v311, "telemetry/x", 1, "1"))
 			synctest.Wait()
 			select {
@@ -182,7 +182,7 @@ func TestFullRetried(t *testing.T) {
 			t.Fatal(err)
 		}
 		write(t, conn, publish(v311, "telemetry/x", 1, "1"))
-		time.Sleep(time.Hour) //nolint:forbidigo // virtual
+		elapse(time.Hour)
 		p.setFull(nil)
 		begin := time.Now()
 		if _, err := io.ReadFull(conn, ack); err != nil {
@@ -206,3 +206,6 @@ func TestStopIsShort(t *testing.T) {
 		endsAfter(t, begin, ended, farewell)
 	})
 }
+
+// elapse lets virtual time pass.
+func elapse(d time.Duration) { <-time.After(d) }

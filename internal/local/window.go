@@ -1,5 +1,7 @@
 package local
 
+import "sync/atomic"
+
 // receiveMaximum is how many publishes at QoS 1 a client may have waiting for
 // their PUBACK; AWS IoT Core has the same.
 const receiveMaximum = 100
@@ -19,7 +21,44 @@ type slot struct {
 	settled bool
 	code    byte
 	why     string
-	done    func(error) // settles this slot; made once, so that a message costs none
+	answer  *answer     // made once, so that a message costs none
+	done    func(error) // the answer's
+}
+
+// answer is what the buffer holds of a client as long as it does not know what
+// becomes of the message in a slot. That can be days: the client is not kept in
+// memory for it.
+type answer struct {
+	client atomic.Pointer[client] // nil: it has gone
+	slot   int
+}
+
+// done settles the slot, if somebody is still there to hear it.
+func (a *answer) done(err error) {
+	if c := a.client.Load(); c != nil {
+		c.outcome(a.slot, err)
+	}
+}
+
+// done is what the buffer calls when it knows what becomes of the message in
+// slot i of c's window. Only one goroutine calls it, and then cutLoose.
+func (w *window) done(c *client, i int) func(error) {
+	s := &w.slots[i]
+	if s.answer == nil {
+		s.answer = &answer{slot: i}
+		s.answer.client.Store(c)
+		s.done = s.answer.done
+	}
+	return s.done
+}
+
+// cutLoose takes the client away from the answers that the buffer holds.
+func (w *window) cutLoose() {
+	for i := range w.slots {
+		if a := w.slots[i].answer; a != nil {
+			a.client.Store(nil)
+		}
+	}
 }
 
 func (w *window) full() bool { return w.used == len(w.slots) }

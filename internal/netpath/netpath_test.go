@@ -181,6 +181,28 @@ func TestSocketOptions(t *testing.T) {
 	}
 }
 
+// Behind the counting there is the TCP connection: pkg/mqtt looks for it, to
+// make the server acknowledge what it has.
+func TestReachesSocket(t *testing.T) {
+	e := newEndpoint(t, &tls.Config{})
+	p := newProxy(t, "HTTP/1.1 200 OK\r\n\r\n", e)
+	through := e.target()
+	through.Proxy = p.URL
+	for name, target := range map[string]Target{"straight": e.target(), "through a proxy": through} {
+		var conn net.Conn = dial(t, new(Dialer), target)
+		for {
+			outer, ok := conn.(interface{ NetConn() net.Conn })
+			if !ok {
+				break
+			}
+			conn = outer.NetConn()
+		}
+		if _, ok := conn.(syscall.Conn); !ok {
+			t.Errorf("%s: a %T is below; want the socket", name, conn)
+		}
+	}
+}
+
 // All bytes count, those of the handshake and of all connections too.
 func TestTraffic(t *testing.T) {
 	var d Dialer

@@ -6,7 +6,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -14,6 +13,7 @@ import (
 	"time"
 
 	"github.com/jitr-agent/jitr-agent/internal/clock"
+	"github.com/jitr-agent/jitr-agent/internal/netpath"
 	"github.com/jitr-agent/jitr-agent/pkg/buffer"
 	"github.com/jitr-agent/jitr-agent/pkg/mqtt"
 )
@@ -23,10 +23,12 @@ import (
 
 // job is what a client is to do: the arguments of a script.
 type job struct {
-	address, caFile string
-	credentials     credentials
-	id, topic       string
-	messages, size  int
+	host           string
+	port           int
+	caFile         string
+	credentials    credentials
+	id, topic      string
+	messages, size int
 }
 
 func parseJob(args []string) (job, error) {
@@ -34,13 +36,14 @@ func parseJob(args []string) (job, error) {
 		return job{}, errors.New("want HOST PORT CAFILE CERT KEY CLIENT_ID TOPIC MESSAGES SIZE")
 	}
 	j := job{
-		address: net.JoinHostPort(args[0], args[1]), caFile: args[2], credentials: credentials{args[3], args[4]},
+		host: args[0], caFile: args[2], credentials: credentials{args[3], args[4]},
 		id: args[5], topic: args[6],
 	}
-	var err, err2 error
-	j.messages, err = strconv.Atoi(args[7])
-	j.size, err2 = strconv.Atoi(args[8])
-	return j, errors.Join(err, err2)
+	var err, err2, err3 error
+	j.port, err = strconv.Atoi(args[1])
+	j.messages, err2 = strconv.Atoi(args[7])
+	j.size, err3 = strconv.Atoi(args[8])
+	return j, errors.Join(err, err2, err3)
 }
 
 // connect opens a session as the agent does.
@@ -55,19 +58,14 @@ func (j job) connect(ctx context.Context) (*mqtt.Session, error) {
 	if err != nil {
 		return nil, err
 	}
-	host, _, err := net.SplitHostPort(j.address)
+	const stall = 20 * time.Second
+	conn, err := new(netpath.Dialer).Dial(ctx, netpath.Target{
+		Host: j.host, Port: j.port, Roots: roots, MaxTLS: tls.VersionTLS12, Certificate: &own, Stall: stall,
+	})
 	if err != nil {
 		return nil, err
 	}
-	dialer := &tls.Dialer{Config: &tls.Config{
-		RootCAs: roots, ServerName: host, MinVersion: tls.VersionTLS12, MaxVersion: tls.VersionTLS12,
-		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &own, nil },
-	}}
-	conn, err := dialer.DialContext(ctx, "tcp", j.address)
-	if err != nil {
-		return nil, err
-	}
-	return mqtt.Connect(ctx, conn, mqtt.Config{ClientID: j.id, KeepAlive: time.Minute, Stall: 20 * time.Second})
+	return mqtt.Connect(ctx, conn, mqtt.Config{ClientID: j.id, KeepAlive: time.Minute, Stall: stall})
 }
 
 // tally waits for the acknowledgements of a number of messages.

@@ -18,7 +18,6 @@ type steady struct {
 	idle, loaded  time.Duration // CPU time in a minute
 	idleRSS, peak int64         // bytes, at the end of the idle time and ever
 	loadedRSS     int64
-	err           error
 }
 
 // keptUp measures services side by side, at the same time: for d idle, then
@@ -29,7 +28,10 @@ func keptUp(ctx context.Context, d time.Duration, names []string, paths []*path)
 		before := make([]time.Duration, len(paths))
 		began := time.Now()
 		for i, p := range paths {
-			before[i], all[i].err = p.cpu()
+			var err error
+			if before[i], err = p.cpu(); err != nil {
+				return err
+			}
 		}
 		if err := during(); err != nil {
 			return err

@@ -47,7 +47,7 @@ type agent struct {
 func newAgent(settings map[string]string) startGateway {
 	return func(t *testing.T, ca *rig.CA, c *cloud) gateway {
 		t.Helper()
-		a := &agent{t: t, address: net.JoinHostPort("127.0.0.1", freePort(t))}
+		a := &agent{t: t, address: net.JoinHostPort("127.0.0.1", rig.FreePort(t))}
 		a.Agent = rig.NewAgent(t, map[string]string{
 			"cloud.endpoint":     strconv.Quote(net.JoinHostPort("localhost", c.Port)),
 			"cloud.server_ca":    strconv.Quote(c.ServerCA),
@@ -129,7 +129,7 @@ func newBridge(options ...string) startGateway {
 	return func(t *testing.T, ca *rig.CA, c *cloud) gateway {
 		t.Helper()
 		dir := rig.TempDir(t)
-		credentials, port := ca.Issue(t, thing), freePort(t)
+		credentials, port := ca.Issue(t, thing), rig.FreePort(t)
 		b := &bridge{t: t, socket: filepath.Join(dir, "mqtt.sock"), address: net.JoinHostPort("127.0.0.1", port), seen: c.Seen}
 		b.conf = write(t, filepath.Join(dir, "bridge.conf"), strings.Join(append([]string{
 			"user root",
@@ -157,7 +157,7 @@ func newBridge(options ...string) startGateway {
 func (b *bridge) Start() {
 	b.Process = rig.StartProcess(b.t, nil, "mosquitto", "-c", b.conf)
 	_, port, _ := net.SplitHostPort(b.address)
-	awaitPort(b.t, b.Process, port)
+	rig.AwaitPort(b.t, b.Process, port, soon)
 }
 
 func (b *bridge) Socket() string        { return b.socket }

@@ -63,7 +63,7 @@ func TestMessages(t *testing.T) {
 		t.Errorf("a topic that the policy denies: %v", r)
 	}
 	// The agent says no.
-	for topic, why := range map[string]string{"pump/1": "telemetry/", "telemetry/a/b/c/d/e/f/g/h": "telemetry/", "telemetry/#": "telemetry/"} {
+	for topic, why := range map[string]string{"pump/1": "telemetry/", "telemetry/a/b/c/d/e/f/g/h": "8 segments", "telemetry/#": "+ and #"} {
 		if r := agent.Run("publish", topic, "x"); r.Code != 1 || !strings.Contains(r.Stderr, why) {
 			t.Errorf("topic %s: %v", topic, r)
 		}
@@ -132,5 +132,51 @@ func TestMessages(t *testing.T) {
 	agent.MustRun("buffer", "purge", "--yes", "--dead")
 	if got := exported("--dead"); len(got) != 0 {
 		t.Errorf("after the purge: %q", got)
+	}
+}
+
+// TestMessages_noName: while the gateway has no certificate, its programs reach
+// the agent and hear that; who waits has its message sent as soon as there is
+// one.
+func TestMessages_noName(t *testing.T) {
+	t.Parallel()
+	sim := rig.StartSim(t, "--activate-after", "0s")
+	observer := sim.Observe(t, "dt/gw-1/pump/#")
+	agent := rig.NewAgent(t, sim.Settings(), file, map[string]string{"telemetry.interval": `"1h"`})
+	agent.Start()
+	agent.Await(soon, "waiting-for-identity")
+	rig.Eventually(t, soon, func() error {
+		if s := agent.Status(); s.At(t, "local.state") != "ok" {
+			return fmt.Errorf("local: %v", s["local"])
+		}
+		return nil
+	})
+	if r := agent.Run("publish", "telemetry/pump/1", "too early"); r.Code != 1 || !strings.Contains(r.Stderr, "jitr-agent import --cert") {
+		t.Errorf("without a certificate: %v", r)
+	}
+	waits := rig.StartProcess(t, nil, "mosquitto_pub", "--unix", filepath.Join(agent.RunDir, "mqtt.sock"),
+		"-V", "mqttv311", "-i", "pump", "-q", "1", "-t", "telemetry/pump/1", "-m", "early")
+	rig.Eventually(t, soon, func() error {
+		if agent.LogLines("client id pump was refused") == nil {
+			return fmt.Errorf("the journal does not name the program that waits: %q", agent.Log())
+		}
+		return nil
+	})
+	if !waits.Running() {
+		t.Errorf("it did not wait: %s", waits.Stderr)
+	}
+	agent.Enrol(sim.CA, "gw-1")
+	agent.Await(soon, "online")
+	if code := waits.Wait(soon); code != 0 {
+		t.Errorf("exit code %d: %s", code, waits.Stderr)
+	}
+	rig.Eventually(t, soon, func() error {
+		if got := observer.Messages("dt/gw-1/pump/1"); len(got) != 1 || string(got[0].Payload) != "early" {
+			return fmt.Errorf("the cloud has %v", got)
+		}
+		return nil
+	})
+	if n := len(agent.LogLines("client id pump was refused")); n != 1 {
+		t.Errorf("it was said %d times", n)
 	}
 }

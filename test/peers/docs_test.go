@@ -28,7 +28,7 @@ func TestEmulatorPage(t *testing.T) {
 	if err := os.Symlink(filepath.Dir(rig.Bin(t, "jitr-agent")), filepath.Join(dir, "bin")); err != nil {
 		t.Fatal(err)
 	}
-	mqtt, api := freePort(t), freePort(t)
+	mqtt, api := rig.FreePort(t), rig.FreePort(t)
 	flags := "--dir sim --mqtt 127.0.0.1:8883 --api 127.0.0.1:8080"
 	page := strings.NewReplacer("--dir sim", flags).Replace(script.String())
 	page = strings.NewReplacer("8883", mqtt, "8080", api).Replace(page)

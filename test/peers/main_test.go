@@ -48,36 +48,6 @@ func need(t *testing.T, program, debian string) {
 	}
 }
 
-// freePort is a TCP port of the loopback interface that nobody listens on.
-func freePort(t *testing.T) string {
-	t.Helper()
-	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	_, port, err := net.SplitHostPort(l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return port
-}
-
-// awaitPort waits until a server listens.
-func awaitPort(t *testing.T, server *rig.Process, port string) {
-	t.Helper()
-	rig.Eventually(t, soon, func() error {
-		if !server.Running() {
-			t.Fatal("the server did not start")
-		}
-		c, err := new(net.Dialer).DialContext(t.Context(), "tcp", net.JoinHostPort("127.0.0.1", port))
-		if err != nil {
-			return err
-		}
-		return c.Close()
-	})
-}
-
 // serverCert makes a certificate for localhost, which is its own root, with
 // openssl. The options choose the key.
 func serverCert(t *testing.T, options ...string) rig.Credentials {

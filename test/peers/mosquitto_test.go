@@ -28,7 +28,7 @@ type mosquitto struct {
 func startMosquitto(t *testing.T, ca string, options ...string) *mosquitto {
 	t.Helper()
 	need(t, "mosquitto", "mosquitto")
-	m := &mosquitto{Plain: freePort(t)}
+	m := &mosquitto{Plain: rig.FreePort(t)}
 	lines := []string{
 		"per_listener_settings true",
 		// As root it would go over to a user who cannot read the keys.
@@ -38,7 +38,7 @@ func startMosquitto(t *testing.T, ca string, options ...string) *mosquitto {
 		"allow_anonymous true",
 	}
 	if ca != "" {
-		m.TLS, m.Server = freePort(t), serverCert(t)
+		m.TLS, m.Server = rig.FreePort(t), serverCert(t)
 		lines = append(lines,
 			"listener "+m.TLS+" 127.0.0.1",
 			"allow_anonymous true",
@@ -51,7 +51,7 @@ func startMosquitto(t *testing.T, ca string, options ...string) *mosquitto {
 	}
 	conf := write(t, filepath.Join(rig.TempDir(t), "mosquitto.conf"), strings.Join(lines, "\n")+"\n")
 	m.Process = rig.StartProcess(t, nil, "mosquitto", "-c", conf)
-	awaitPort(t, m.Process, m.Plain)
+	rig.AwaitPort(t, m.Process, m.Plain, soon)
 	return m
 }
 

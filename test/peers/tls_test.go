@@ -67,7 +67,7 @@ type sServer struct {
 // whatever it thinks of it. The options are more of its own.
 func startSServer(t *testing.T, server rig.Credentials, options ...string) *sServer {
 	t.Helper()
-	s := &sServer{openssl: &openssl{t: t}, Port: freePort(t), Server: server}
+	s := &sServer{openssl: &openssl{t: t}, Port: rig.FreePort(t), Server: server}
 	s.run(append([]string{
 		"s_server", "-accept", "127.0.0.1:" + s.Port, "-cert", server.Cert, "-key", server.Key, "-verify", "5", "-tlsextdebug",
 	}, options...)...)
