@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/signal"
 	"syscall"
@@ -56,6 +57,9 @@ DIR/server-ca.pem.`,
 			if cfg.PendingClose, err = iotcore.ParsePendingClose(pending); err != nil {
 				return cli.Usage(fmt.Errorf("--pending-close: %w", err))
 			}
+			if cfg.AsyncRetry <= 0 {
+				return cli.Usage(fmt.Errorf("--async-retry: %v is not a wait; give a duration above 0, such as 1s", cfg.AsyncRetry))
+			}
 			if file != "" {
 				if cfg.Policy, err = readPolicy(file); err != nil {
 					return err
@@ -89,6 +93,9 @@ func run(cmd *cobra.Command, cfg iotcore.Config, cas []string) error {
 		flag := map[string]string{"MQTT": "--mqtt", "API": "--api"}[taken.Purpose]
 		return fmt.Errorf("%w; choose another address with %s HOST:PORT", taken, flag)
 	}
+	if _, ok := errors.AsType[*fs.PathError](err); ok { // all the files of New are there
+		return fmt.Errorf("cannot use --dir %s: %w; give a directory that you may read and write", cfg.Dir, err)
+	}
 	if err != nil {
 		return err
 	}
@@ -103,11 +110,11 @@ func run(cmd *cobra.Command, cfg iotcore.Config, cas []string) error {
 
 func registerCA(srv *iotcore.Server, path string) error {
 	pem, err := os.ReadFile(path)
-	if err != nil {
-		return fmt.Errorf("register a CA: %w", err)
+	if err == nil {
+		_, err = srv.RegisterCA(pem)
 	}
-	if _, err := srv.RegisterCA(pem); err != nil {
-		return fmt.Errorf("register the CA %s: %w", path, err)
+	if err != nil {
+		return fmt.Errorf("register the CA %s: %w; give with --register-ca the PEM file of a CA that signs devices, as jitrctl ca init makes it (ca.crt)", path, err)
 	}
 	return nil
 }

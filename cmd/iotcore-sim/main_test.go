@@ -2,7 +2,13 @@ package main
 
 import (
 	"bufio"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
+	"math/big"
 	"net"
 	"net/http"
 	"os"
@@ -90,6 +96,21 @@ func TestRunAndStop(t *testing.T) {
 	}
 }
 
+// selfSigned is a certificate that is not a CA's.
+func selfSigned(t *testing.T) []byte {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+}
+
 func TestRefusals(t *testing.T) {
 	taken, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
@@ -102,6 +123,11 @@ func TestRefusals(t *testing.T) {
 	if err := os.WriteFile(noPolicy, []byte(`{"Statement":[{"Effect":"Allow"}]}`), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	leaf := filepath.Join(dir, "leaf.crt")
+	if err := os.WriteFile(leaf, selfSigned(t), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	const giveCA = "; give with --register-ca the PEM file of a CA that signs devices"
 	free := []string{"--mqtt", "127.0.0.1:0", "--api", "127.0.0.1:0", "--dir", dir}
 	tests := []struct {
 		name string
@@ -118,8 +144,12 @@ func TestRefusals(t *testing.T) {
 		{"argument", append(free, "x"), 64, "unknown command"},
 		{"activation", append(free, "--activate-after", "soon"), 64, `--activate-after: "soon" is neither a duration such as 3s nor never nor manual`},
 		{"close", append(free, "--pending-close", "slowly"), 64, `--pending-close: "slowly" is not one of`},
-		{"no CA file", append(free, "--register-ca", dir+"/none"), 1, "no such file"},
+		{"no CA file", append(free, "--register-ca", dir+"/none"), 1, "no such file or directory" + giveCA},
 		{"CA file without CA", append(free, "--register-ca", noPolicy), 1, "register the CA " + noPolicy},
+		{"no CA", append(free, "--register-ca", leaf), 1, "register the CA " + leaf + ": The CA certificate has no basicConstraints CA:TRUE" + giveCA},
+		{"no wait", append(free, "--async-retry", "0s"), 64, "--async-retry: 0s is not a wait; give a duration above 0, such as 1s"},
+		{"negative wait", append(free, "--async-retry", "-1m"), 64, "--async-retry: -1m0s is not a wait"},
+		{"dir", append(free[:4:4], "--dir", leaf+"/x"), 1, "iotcore-sim: cannot use --dir " + leaf + "/x: mkdir " + leaf + ": not a directory; give a directory that you may read and write"},
 		{"policy", append(free, "--policy", noPolicy), 1, "read the policy " + noPolicy + ": policy statement 1: Action is missing"},
 	}
 	for _, tt := range tests {

@@ -45,7 +45,10 @@ func connect(cmd *cobra.Command, o *cloud.Options) (*cloud.Account, error) {
 }
 
 // planFlags are those of a command that changes something.
-type planFlags struct{ dryRun, json bool }
+type planFlags struct {
+	dryRun, json bool
+	hint         string // behind what is said of a plan that was not carried out
+}
 
 func newPlanFlags(cmd *cobra.Command) *planFlags {
 	p := &planFlags{}
@@ -94,7 +97,7 @@ func (p *planFlags) carryOut(cmd *cobra.Command, plan cloud.Plan) error {
 	case n == 0:
 		fmt.Fprintln(out, "nothing to change")
 	case p.dryRun:
-		fmt.Fprintf(out, "%s to make; nothing was changed\n", count(n, "change"))
+		fmt.Fprintf(out, "%s to make; nothing was changed%s\n", count(n, "change"), p.hint)
 	default:
 		fmt.Fprintf(out, "%s made\n", count(n, "change"))
 	}

@@ -4,7 +4,6 @@ import (
 	"errors"
 
 	"github.com/spf13/cobra"
-	"go.uber.org/zap"
 
 	"github.com/jitr-agent/jitr-agent/internal/cloud"
 )
@@ -25,7 +24,7 @@ certificate that is INACTIVE is activated too.`,
 		if err != nil {
 			return cloudFailed("activate", err)
 		}
-		changes, err := account.PlanActivate(cmd.Context(), ids, zap.NewNop())
+		changes, err := account.PlanActivate(cmd.Context(), ids)
 		if err != nil {
 			return cloudFailed("activate", err)
 		}

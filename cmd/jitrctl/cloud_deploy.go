@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/jitr-agent/jitr-agent/internal/activation"
 	"github.com/jitr-agent/jitr-agent/internal/cloud"
 	"github.com/jitr-agent/jitr-agent/internal/cloud/bundle"
 )
@@ -26,7 +27,11 @@ for what failed. What is there already and as it should be stays untouched.
 
 Several CAs live side by side: give the command once for each. Each CA has a
 policy of its own, unless they are given the same --tenant, as for a CA and its
-successor. What is not said stays as it is deployed.`,
+successor. There is one function, so --name-pattern, --inventory and --crl hold
+for the gateways of all CAs, whichever the command names.
+
+What is not said stays as it is deployed, but for --unreserved, which has to be
+given each time.`,
 		Example: `  jitrctl cloud deploy --ca-id $ID --dry-run
   jitrctl cloud deploy --ca-id $ID --queue --topic-prefix acme`,
 		Args: cobra.NoArgs,
@@ -34,14 +39,14 @@ successor. What is not said stays as it is deployed.`,
 	ca := caIDFlag(cmd, ", which 'jitrctl cloud register-ca' prints")
 	required(cmd, "ca-id")
 	f := cmd.Flags()
-	c := cloud.Choices{DefaultArch: lambdaArch(runtime.GOARCH)}
+	c := cloud.Choices{DefaultArch: cloud.ArchitectureFor(runtime.GOARCH)}
 	f.StringVar(&c.Arch, "arch", "", "of the function: "+strings.Join(cloud.Architectures(), " or ")+" (default: as deployed, else that of this machine)")
 	f.StringVar(&c.Tenant, "tenant", "", "`NAME` of the policy that CAs share (default: the CA's first 12 digits)")
 	prefix := f.String("topic-prefix", "", "`PREFIX` before the gateways' topics, as in acme/dt/gw-1/system; agent.toml has to say the same")
 	queue := f.Bool("queue", false, "put an SQS queue between rules and function: for many gateways that are switched on together")
-	f.BoolVar(&c.Unreserved, "unreserved", false, "reserve no concurrency for the function: a new account has none to spare")
-	pattern := f.String("name-pattern", "", "activate only gateways whose whole name matches this regular `EXPRESSION`")
-	inventory := f.String("inventory", "", "activate only gateways in this `FILE`: a thing name or certificate id a line")
+	f.BoolVar(&c.Unreserved, "unreserved", false, "reserve no concurrency for the function: a new account has none to spare; give it each time")
+	pattern := f.String("name-pattern", "", "activate only gateways whose whole name matches this regular `EXPRESSION`, of all CAs")
+	inventory := f.String("inventory", "", "activate only gateways in this `FILE`, of all CAs: a thing name or certificate id a line")
 	crls := f.StringSlice("crl", nil, "https `URL` of a revocation list; each deployed CA needs one; can be repeated")
 	zip := f.String("zip", "", "`FILE` with the function's code (default: the one in jitrctl)")
 	plan := newPlanFlags(cmd)
@@ -82,21 +87,12 @@ successor. What is not said stays as it is deployed.`,
 		if err := plan.carryOut(cmd, d.Plan); err != nil {
 			return err
 		}
-		if d.Warning != "" {
-			fmt.Fprintln(cmd.ErrOrStderr(), "warning:", d.Warning)
+		for _, w := range d.Warnings {
+			fmt.Fprintln(cmd.ErrOrStderr(), "warning:", w)
 		}
 		return nil
 	}
 	return cmd
-}
-
-// lambdaArch is what AWS Lambda calls an architecture. What it does not have
-// is arm64, the cheaper of its two.
-func lambdaArch(goarch string) string {
-	if goarch == "amd64" {
-		return "x86_64"
-	}
-	return "arm64"
 }
 
 // functionZip is the code for an architecture: from a file, or our own.
@@ -116,7 +112,8 @@ func functionZip(file, arch string, inventory []byte) ([]byte, error) {
 	return bundle.Add(data, inventoryName, inventory)
 }
 
-// readInventory is nil for no file.
+// readInventory is nil for no file. What the function would not take is told
+// here, before any call.
 func readInventory(file string) ([]byte, error) {
 	if file == "" {
 		return nil, nil
@@ -125,8 +122,6 @@ func readInventory(file string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(strings.Fields(string(data))) == 0 {
-		return nil, fmt.Errorf("%s is empty, and no gateway would be activated; write a thing name or certificate id on each line", file)
-	}
-	return data, nil
+	_, err = activation.ParseInventory(file, data)
+	return data, err
 }

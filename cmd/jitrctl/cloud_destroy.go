@@ -11,7 +11,7 @@ func newCloudDestroy(o *cloud.Options) *cobra.Command {
 		Use:   "destroy",
 		Short: "Delete what deploy made",
 		Long: `Delete what 'jitrctl cloud deploy' made, of one CA or of all; the last CA takes
-with it what all share. It refuses while device certificates are ACTIVE: their
+with it what all share, and the function's log group with them. It refuses while device certificates are ACTIVE: their
 gateways would be cut off.
 
 CAs, device certificates and things stay, unless --ca is given.`,

@@ -21,7 +21,7 @@ func newCloudList(o *cloud.Options) *cobra.Command {
 		Long: `List the device certificates in AWS IoT, with the thing that each is attached
 to. Two calls are made for each, and AWS takes some 10 a second; --ids needs
 only the list.`,
-		Example: "  jitrctl cloud list --ca-id $ID --status ACTIVE --ids | xargs jitrctl cloud deactivate",
+		Example: "  jitrctl cloud list --ca-id $ID --status ACTIVE --ids | xargs -r jitrctl cloud deactivate",
 		Args:    cobra.NoArgs,
 	}
 	f := cloud.Filter{}

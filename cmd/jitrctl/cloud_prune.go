@@ -33,7 +33,9 @@ it the gateway would be registered again at its next connection.`,
 		if err != nil {
 			return cli.Usage(err)
 		}
-		plan.dryRun = plan.dryRun || !*yes
+		if !*yes {
+			plan.dryRun, plan.hint = true, "; --yes makes them"
+		}
 		account, err := connect(cmd, o)
 		if err != nil {
 			return cloudFailed("prune", err)

@@ -1,7 +1,6 @@
 package activation
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"crypto/x509"
@@ -42,9 +41,13 @@ func newChecks(cfg Config, api API) ([]check, error) {
 		})
 	}
 	if cfg.Inventory != "" {
-		known, err := readInventory(cfg.Inventory)
+		data, err := os.ReadFile(cfg.Inventory)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("%w: %s: %w", ErrBadConfig, envInventory, err)
+		}
+		known, err := ParseInventory(cfg.Inventory, data)
+		if err != nil {
+			return nil, fmt.Errorf("%w: %s: %w", ErrBadConfig, envInventory, err)
 		}
 		checks = append(checks, func(_ context.Context, c candidate) error {
 			if !known[c.thing] && !known[c.id] {
@@ -89,32 +92,27 @@ func checkUse(_ context.Context, c candidate) error {
 
 func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
-// readInventory reads thing names and certificateIds, a line each. An
-// inventory that is empty would refuse every gateway for good, and is taken
-// for a mistake.
-func readInventory(path string) (map[string]bool, error) {
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %s: %w", ErrBadConfig, envInventory, err)
-	}
+// ParseInventory reads an inventory: thing names and certificateIds, a line
+// each; # begins a comment. The error names the file, which name is, and the
+// line. An inventory that is empty would refuse every gateway for good, and is
+// taken for a mistake.
+func ParseInventory(name string, data []byte) (map[string]bool, error) {
 	known := map[string]bool{}
-	lines := bufio.NewScanner(bytes.NewReader(data))
-	for n := 1; lines.Scan(); n++ {
-		line, _, _ := bytes.Cut(lines.Bytes(), []byte("#"))
-		name := string(bytes.TrimSpace(line))
-		if name == "" {
+	n := 0
+	for line := range bytes.Lines(data) {
+		n++
+		line, _, _ = bytes.Cut(line, []byte("#"))
+		gateway := string(bytes.TrimSpace(line))
+		if gateway == "" {
 			continue
 		}
-		if !certs.ValidThingName(name) {
-			return nil, fmt.Errorf("%w: %s: %s, line %d: %q is neither a thing name nor a certificateId", ErrBadConfig, envInventory, path, n, name)
+		if !certs.ValidThingName(gateway) {
+			return nil, fmt.Errorf("%s, line %d: %.200q is neither a thing name nor a certificateId; write one of them on each line", name, n, gateway)
 		}
-		known[name] = true
-	}
-	if err := lines.Err(); err != nil {
-		return nil, fmt.Errorf("%w: %s: %s: %w", ErrBadConfig, envInventory, path, err)
+		known[gateway] = true
 	}
 	if len(known) == 0 {
-		return nil, fmt.Errorf("%w: %s: %s names no gateway, so all would be refused", ErrBadConfig, envInventory, path)
+		return nil, fmt.Errorf("%s names no gateway, and all would be refused; write a thing name or certificateId on each line", name)
 	}
 	return known, nil
 }

@@ -83,6 +83,10 @@ var (
 	accountID  = regexp.MustCompile(`^[0-9]{12}$`)
 )
 
+// IsCertificateID says whether s is a certificateId as AWS IoT writes it: of a
+// device certificate or of a CA.
+func IsCertificateID(s string) bool { return hexID.MatchString(s) }
+
 // Validate says everything that is wrong, a line each. It does not open files.
 // The error wraps ErrBadConfig.
 func (c Config) Validate() error {
@@ -94,7 +98,7 @@ func (c Config) Validate() error {
 		wrong(envPolicies, "it names no CA, so nothing would be activated; say CAID=POLICY")
 	}
 	for _, id := range sortedKeys(c.Policies) {
-		if !hexID.MatchString(id) {
+		if !IsCertificateID(id) {
 			wrong(envPolicies, "%q is not the certificateId of a CA, 64 digits 0-9 a-f", id)
 		}
 		if !policyName.MatchString(c.Policies[id]) {

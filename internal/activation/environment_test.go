@@ -4,6 +4,7 @@ import (
 	"errors"
 	"maps"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -106,5 +107,31 @@ func TestNew_refusesFiles(t *testing.T) {
 		if _, err := New(c, nil, nil); !errors.Is(err, ErrBadConfig) {
 			t.Errorf("%s: the error is %v", name, err)
 		}
+	}
+}
+
+func TestParseInventory(t *testing.T) {
+	for name, tt := range map[string]struct {
+		data, wrong string // wrong: the error
+		want        []string
+	}{
+		"names and ids":       {data: "gw-1\n" + caA + "\n", want: []string{caA, "gw-1"}},
+		"comments and blanks": {data: "# all\n\n  gw-1 # the first\r\ngw-2", want: []string{"gw-1", "gw-2"}},
+		"two in a line":       {data: "gw-1\ngw-2 gw-3\n", wrong: `list.txt, line 2: "gw-2 gw-3" is neither a thing name nor a certificateId`},
+		"nothing":             {data: "# none\n", wrong: "list.txt names no gateway"},
+		"a binary file":       {data: strings.Repeat("\x00", 1<<20), wrong: `list.txt, line 1: "\x00`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, err := ParseInventory("list.txt", []byte(tt.data))
+			if tt.wrong != "" {
+				if err == nil || !strings.HasPrefix(err.Error(), tt.wrong) || len(err.Error()) > 2000 {
+					t.Errorf("the error is %v", err)
+				}
+				return
+			}
+			if err != nil || !slices.Equal(slices.Sorted(maps.Keys(got)), tt.want) {
+				t.Errorf("%v, %v", got, err)
+			}
+		})
 	}
 }

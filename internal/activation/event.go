@@ -26,9 +26,9 @@ func (e *registeredEvent) at() time.Time { return time.UnixMilli(e.Timestamp) }
 
 func (e *registeredEvent) check() error {
 	switch {
-	case !hexID.MatchString(e.CertificateID):
+	case !IsCertificateID(e.CertificateID):
 		return fmt.Errorf("%w: certificateId %q is not 64 digits 0-9 a-f", ErrBadEvent, e.CertificateID)
-	case !hexID.MatchString(e.CACertificateID):
+	case !IsCertificateID(e.CACertificateID):
 		return fmt.Errorf("%w: caCertificateId %q is not 64 digits 0-9 a-f", ErrBadEvent, e.CACertificateID)
 	case e.Timestamp <= 0:
 		return fmt.Errorf("%w: timestamp %d is not a time in milliseconds", ErrBadEvent, e.Timestamp)
@@ -43,6 +43,26 @@ type initEvent struct {
 	Replaces      *string `json:"replaces"`
 	ClientID      string  `json:"client_id"` // of the connection
 	Principal     string  `json:"principal"` // certificateId of the connection
+
+	// malformed is a message of which only Principal, AWS IoT's own word, is
+	// there.
+	malformed bool
+}
+
+// parseInit never fails for what a gateway has written: the message would come
+// again and again, and so would a line in the log that is as long as the
+// gateway likes.
+func parseInit(payload, principal json.RawMessage) (*initEvent, error) {
+	var e, sender initEvent
+	if err := json.Unmarshal(principal, &sender.Principal); err != nil {
+		return nil, err
+	}
+	typed := json.Unmarshal(payload, &e) == nil
+	if typed && IsCertificateID(e.CertificateID) && (e.Replaces == nil || *e.Replaces == "" || IsCertificateID(*e.Replaces)) {
+		return &e, nil
+	}
+	sender.malformed = true
+	return &sender, nil
 }
 
 // RegisteredSQL is the statement of the rule that hands the events of a CA to
@@ -90,8 +110,7 @@ func parseEvent(payload []byte) (shaped, error) {
 			err = s.registered.check()
 		}
 	case probe.Principal != nil:
-		s.init = new(initEvent)
-		err = json.Unmarshal(payload, s.init)
+		s.init, err = parseInit(payload, probe.Principal)
 	default:
 		return shaped{}, fmt.Errorf("%w: it has neither Records nor certificateStatus nor principal; look at the rule's SQL", ErrBadEvent)
 	}

@@ -21,6 +21,11 @@ import (
 // The later one: whoever got hold of a replaced key must not use the last
 // moments of its certificate to turn the new one off.
 func (a *Activator) replace(ctx context.Context, e *initEvent) error {
+	if e.malformed {
+		a.log.Warn("An init message was not understood, and nothing was done for it.", zap.String("principal", e.Principal),
+			zap.String("result", string(Stopped)), zap.String("why", "one of the two is not a certificateId"))
+		return nil
+	}
 	if aws.ToString(e.Replaces) == "" {
 		return nil // the first certificate of a gateway
 	}
@@ -42,8 +47,6 @@ func (a *Activator) replace(ctx context.Context, e *initEvent) error {
 func (a *Activator) deactivateReplaced(ctx context.Context, e *initEvent) error {
 	oldID := *e.Replaces
 	switch {
-	case !hexID.MatchString(e.CertificateID) || !hexID.MatchString(oldID):
-		return refuse("one of the two is not a certificateId")
 	case e.Principal != e.CertificateID:
 		return refuse("the message came from the certificate %s", e.Principal)
 	case oldID == e.CertificateID:

@@ -1,12 +1,15 @@
 package activation_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
+	"github.com/aws/aws-lambda-go/events"
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/iot"
 	"github.com/aws/aws-sdk-go-v2/service/iot/types"
+	"go.uber.org/zap"
 
 	at "github.com/jitr-agent/jitr-agent/internal/activation/activationtest"
 )
@@ -126,5 +129,54 @@ func TestReplace_detached(t *testing.T) {
 	handle(t, r.function(), initMessage("gw-1", young.ID, young.ID, old.ID))
 	if got := r.look(old.ID).Status; got != types.CertificateStatusActive {
 		t.Errorf("the detached certificate is %s", got)
+	}
+}
+
+// What a gateway writes into its init message never comes again, and is never
+// in the log as it stands.
+func TestReplace_malformed(t *testing.T) {
+	r := newRig(t)
+	id, long := strings.Repeat("a", 64), strings.Repeat("x", 100_000)
+	for name, message := range map[string]string{
+		"a number for an id":    `{"certificate_id":7,"replaces":null,"client_id":"gw-1","principal":"` + id + `"}`,
+		"an object":             `{"certificate_id":"` + id + `","replaces":{"` + long + `":1},"client_id":"gw-1","principal":"` + id + `"}`,
+		"a long id":             `{"certificate_id":"` + long + `","replaces":null,"client_id":"gw-1","principal":"` + id + `"}`,
+		"a long replaced one":   `{"certificate_id":"` + id + `","replaces":"` + long + `","client_id":"gw-1","principal":"` + id + `"}`,
+		"upper-case digits":     `{"certificate_id":"` + id + `","replaces":"` + strings.Repeat("A", 64) + `","client_id":"gw-1","principal":"` + id + `"}`,
+		"no id":                 `{"client_id":"gw-1","principal":"` + id + `"}`,
+		"a client id of a kind": `{"certificate_id":"` + id + `","replaces":null,"client_id":[],"principal":"` + id + `"}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			for way, payload := range map[string][]byte{"alone": []byte(message), "in a batch": batch(t, message)} {
+				a := r.function()
+				answer, err := a.Handle(t.Context(), payload)
+				if err != nil {
+					t.Fatalf("%s: %v", way, err)
+				}
+				if answer, ok := answer.(events.SQSEventResponse); ok && len(answer.BatchItemFailures) > 0 {
+					t.Errorf("%s: it comes again", way)
+				}
+				warnings := 0
+				for _, e := range r.logs.All() {
+					if e.Level < zap.WarnLevel {
+						continue
+					}
+					warnings++
+					fields := e.ContextMap()
+					if e.Level != zap.WarnLevel || fields["principal"] != id || fields["certificateId"] != nil || fields["replaces"] != nil {
+						t.Errorf("%s: the log says %s %.300v", way, e.Level, fields)
+					}
+					if said := fmt.Sprint(e.Message, fields); len(said) > 500 {
+						t.Errorf("%s: the line has %d bytes", way, len(said))
+					}
+				}
+				if warnings != 1 {
+					t.Errorf("%s: there are %d warnings", way, warnings)
+				}
+			}
+		})
+	}
+	if calls := r.wire.took(); total(calls) > 0 {
+		t.Errorf("it took %v", calls)
 	}
 }

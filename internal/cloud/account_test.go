@@ -17,8 +17,8 @@ import (
 	iottypes "github.com/aws/aws-sdk-go-v2/service/iot/types"
 	"github.com/aws/aws-sdk-go-v2/service/lambda"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
-	"go.uber.org/zap"
 
+	"github.com/jitr-agent/jitr-agent/internal/activation"
 	"github.com/jitr-agent/jitr-agent/internal/iotcore"
 )
 
@@ -63,7 +63,7 @@ func scenario(t *testing.T) []step {
 		{name: "deploy", do: func(ctx context.Context, e *emulator) error { return deploy(ctx, e, choices(ca)) }},
 		{name: "deploy --queue --topic-prefix", do: func(ctx context.Context, e *emulator) error { return deploy(ctx, e, withQueue) }},
 		{name: "activate", do: apply(func(ctx context.Context, a *Account) (Plan, error) {
-			return a.PlanActivate(ctx, []string{working.id()}, zap.NewNop())
+			return a.PlanActivate(ctx, []string{working.id()})
 		}), before: func(t *testing.T, e *emulator) { e.pending(t, waiting, working) }},
 		{name: "deactivate", do: apply(func(ctx context.Context, a *Account) (Plan, error) {
 			return a.PlanDeactivate(ctx, []string{working.id()})
@@ -122,8 +122,15 @@ func TestInterrupted(t *testing.T) { //nolint:tparallel // it sets the environme
 			t.Run(fmt.Sprintf("%s, call %d of %d", s.name, k, n), func(t *testing.T) {
 				t.Parallel()
 				e, s := upTo(t)
-				if err := s.do(e.cutAfter(t, k), e); err == nil {
+				ctx := e.cutAfter(t, k)
+				err := s.do(ctx, e)
+				if err == nil && ctx.Err() != nil {
 					t.Fatal("cut off, it says that all is well")
+				}
+				// How often it asks whether AWS is ready depends on the machine: the
+				// k-th call may not have come.
+				if err != nil && ctx.Err() == nil {
+					t.Fatalf("not cut off, it fails: %v", err)
 				}
 				e.uncut()
 				if err := s.do(t.Context(), e); err != nil {
@@ -453,7 +460,7 @@ func TestDestroy_active(t *testing.T) {
 	gw := ca.device(t, "gw-1")
 	e.pending(t, gw)
 	a := e.account(t)
-	plan, err := a.PlanActivate(t.Context(), []string{gw.id()}, zap.NewNop())
+	plan, err := a.PlanActivate(t.Context(), []string{gw.id()})
 	must(t, err)
 	must(t, plan.Apply(t.Context(), Progress{}))
 
@@ -499,7 +506,7 @@ func TestPrune(t *testing.T) {
 		must(t, err)
 		must(t, plan.Apply(t.Context(), Progress{}))
 	}
-	apply(a.PlanActivate(t.Context(), []string{active.id(), outOfService.id(), expired.id(), expiredActive.id()}, zap.NewNop()))
+	apply(a.PlanActivate(t.Context(), []string{active.id(), outOfService.id(), expired.id(), expiredActive.id()}))
 	apply(a.PlanDeactivate(t.Context(), []string{outOfService.id(), expired.id()}))
 
 	if plan, err := a.PlanPrune(t.Context(), Leftovers{OlderThan: time.Hour, Now: time.Now()}); err != nil || plan.Pending() != 0 {
@@ -526,6 +533,258 @@ func TestPrune(t *testing.T) {
 	}
 }
 
+// TestPrune_activatedMeanwhile: a gateway that was activated between the plan
+// and its execution keeps all it needs.
+func TestPrune_activatedMeanwhile(t *testing.T) {
+	credentials(t)
+	for name, tt := range map[string]struct {
+		half   bool // thing and policy are attached when the plan is made
+		became bool // ACTIVE behind the plan
+	}{
+		"activated":                              {became: true},
+		"activated half before, and half behind": {half: true, became: true},
+		"not activated":                          {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := newEmulator(t)
+			ca := newCA(t)
+			must(t, registerCA(t.Context(), e, ca.registration(t)))
+			must(t, deploy(t.Context(), e, choices(ca)))
+			gw := ca.device(t, "gw-1")
+			e.pending(t, gw)
+			a := e.account(t)
+			activate, err := a.PlanActivate(t.Context(), []string{gw.id()})
+			must(t, err)
+			if tt.half {
+				arn := a.arn("iot", "cert/"+gw.id())
+				_, err := a.iot.CreateThing(t.Context(), &iot.CreateThingInput{ThingName: aws.String("gw-1"),
+					AttributePayload: &iottypes.AttributePayload{Attributes: map[string]string{activation.OwnerAttribute: ca.id()}}})
+				must(t, err)
+				_, err = a.iot.AttachThingPrincipal(t.Context(), &iot.AttachThingPrincipalInput{ThingName: aws.String("gw-1"), Principal: &arn})
+				must(t, err)
+				_, err = a.iot.AttachPolicy(t.Context(), &iot.AttachPolicyInput{PolicyName: new(policyName(shortID(ca.id()))), Target: &arn})
+				must(t, err)
+			}
+			prune, err := a.PlanPrune(t.Context(), Leftovers{OlderThan: 0, Now: time.Now()})
+			must(t, err)
+			if prune.Pending() == 0 {
+				t.Fatal("the plan is empty: the test shows nothing")
+			}
+			if tt.became {
+				must(t, activate.Apply(t.Context(), Progress{}))
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second) // what has a policy is not deleted, and would be waited for
+			defer cancel()
+			err = prune.Apply(ctx, Progress{})
+			if !tt.became {
+				must(t, err)
+				if got := e.status(t, gw); got != "" {
+					t.Errorf("the pending one is %s", got)
+				}
+				return
+			}
+			if err == nil || !strings.HasSuffix(err.Error(), "it became ACTIVE since the plan was made; give the same command again") {
+				t.Error(err)
+			}
+			got := map[string]Certificate{}
+			must(t, a.Certificates(t.Context(), Filter{}, func(c Certificate) error { got[c.ID] = c; return nil }))
+			if c := got[gw.id()]; c.Status != "ACTIVE" || !slices.Equal(c.Things, []string{"gw-1"}) {
+				t.Errorf("%+v", c)
+			}
+			policies, err := a.iot.ListAttachedPolicies(t.Context(), &iot.ListAttachedPoliciesInput{Target: new(a.arn("iot", "cert/"+gw.id()))})
+			must(t, err)
+			if len(policies.Policies) != 1 {
+				t.Errorf("it has %d policies", len(policies.Policies))
+			}
+		})
+	}
+}
+
+// TestPrune_pendingIsNotDeleted: should AWS delete no pending certificate, it is
+// made INACTIVE first; what is ACTIVE is not.
+func TestPrune_pendingIsNotDeleted(t *testing.T) {
+	credentials(t)
+	e := newEmulator(t)
+	ca := newCA(t)
+	must(t, registerCA(t.Context(), e, ca.registration(t)))
+	must(t, deploy(t.Context(), e, choices(ca)))
+	gw := ca.device(t, "gw-1")
+	e.pending(t, gw)
+	plan, err := e.account(t).PlanPrune(t.Context(), Leftovers{OlderThan: 0, Now: time.Now()})
+	must(t, err)
+	refused := false
+	e.refusing(func(call string) string {
+		if refused || !strings.HasPrefix(call, "DELETE /certificates/") {
+			return ""
+		}
+		refused = true
+		return "CertificateStateException"
+	})
+	calls := e.record()
+	must(t, plan.Apply(t.Context(), Progress{}))
+	path := "/certificates/" + gw.id()
+	if got := writes(calls()); !slices.Equal(got, []string{"DELETE " + path, "PUT " + path, "DELETE " + path}) {
+		t.Errorf("it called%s", join(got))
+	}
+	if got := e.status(t, gw); got != "" {
+		t.Errorf("it is %s", got)
+	}
+}
+
+// TestDestroy_ofOneName: what goes with something is told apart where there
+// are several of it.
+func TestDestroy_ofOneName(t *testing.T) {
+	credentials(t)
+	e := newEmulator(t)
+	ca := newCA(t)
+	must(t, registerCA(t.Context(), e, ca.registration(t)))
+	c := choices(ca)
+	c.Queue = new(true)
+	must(t, deploy(t.Context(), e, c))
+	a := e.account(t)
+	_, err := a.iam.PutRolePolicy(t.Context(), &iam.PutRolePolicyInput{RoleName: new(a.activatorRole()), PolicyName: aws.String("by-hand"),
+		PolicyDocument: aws.String(`{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"*","Resource":"*"}]}`)})
+	must(t, err)
+	other, err := a.sqs.CreateQueue(t.Context(), &sqs.CreateQueueInput{QueueName: aws.String("by-hand"), Attributes: map[string]string{"VisibilityTimeout": "360"}})
+	must(t, err)
+	must(t, patiently(t.Context(), func(ctx context.Context) error {
+		_, err := a.lambda.CreateEventSourceMapping(ctx, &lambda.CreateEventSourceMappingInput{FunctionName: aws.String(functionName), EventSourceArn: new(a.arn("sqs", "by-hand"))})
+		return err
+	}, func(error) {}))
+	plan, err := a.PlanDestroy(t.Context(), Removal{Registered: true})
+	must(t, err)
+	must(t, plan.Apply(t.Context(), Progress{}))
+	if all := e.everything(t); !slices.Equal(all, []string{"queue " + aws.ToString(other.QueueUrl)}) {
+		t.Errorf("destroy left%s", join(all))
+	}
+}
+
+// TestDestroy_sharedPolicy: the policy that a CA shares belongs to one that
+// stays, also where the command was cut off and given again.
+func TestDestroy_sharedPolicy(t *testing.T) { //nolint:tparallel // it sets the environment, which its subtests share
+	credentials(t)
+	first, second := newCA(t), newCA(t, func(c *x509.Certificate) { c.Subject.CommonName = "Second CA" })
+	both := func(t *testing.T) *emulator {
+		e := newEmulator(t)
+		for _, ca := range []*testCA{first, second} {
+			must(t, registerCA(t.Context(), e, ca.registration(t)))
+			c := choices(ca)
+			c.Tenant = "umbrella"
+			must(t, deploy(t.Context(), e, c))
+		}
+		return e
+	}
+	owner := func(t *testing.T, e *emulator) string {
+		s, err := e.account(t).survey(t.Context())
+		must(t, err)
+		return s.policies[policyName("umbrella")].tags[tagCA]
+	}
+	e := both(t)
+	if got := owner(t, e); got != first.id() {
+		t.Fatalf("the policy was made for %s", got)
+	}
+	calls := e.record()
+	must(t, destroy(t.Context(), e, Removal{CA: first.id()}))
+	made := writes(calls())
+	if len(made) == 0 || made[0] != "POST /tags" {
+		t.Errorf("it begins with%s", join(made))
+	}
+	n := len(calls())
+	for k := 1; k <= n; k++ {
+		t.Run(fmt.Sprintf("call %d of %d", k, n), func(t *testing.T) {
+			t.Parallel()
+			e := both(t)
+			if err := destroy(e.cutAfter(t, k), e, Removal{CA: first.id()}); err == nil {
+				t.Fatal("cut off, it says that all is well")
+			}
+			e.uncut()
+			must(t, destroy(t.Context(), e, Removal{CA: first.id()}))
+			if got := owner(t, e); got != second.id() {
+				t.Errorf("the policy is of %s", got)
+			}
+			st, err := e.account(t).Status(t.Context(), choices(second).Zip)
+			must(t, err)
+			if len(st.Drift) != 0 {
+				t.Errorf("it left undone %v", st.Drift)
+			}
+		})
+	}
+}
+
+// TestDeploy_checksOfAll: there is one function, and it has one name pattern.
+func TestDeploy_checksOfAll(t *testing.T) {
+	credentials(t)
+	e := newEmulator(t)
+	first, second := newCA(t), newCA(t, func(c *x509.Certificate) { c.Subject.CommonName = "Second CA" })
+	for _, ca := range []*testCA{first, second} {
+		must(t, registerCA(t.Context(), e, ca.registration(t)))
+	}
+	pattern := func(c Choices, s string) Choices { c.NamePattern = &s; return c }
+	inventory := choices(second)
+	inventory.Inventory = new("inventory.txt")
+	none := inventory
+	none.Inventory, none.CRLs = new(""), &[]string{"https://example.com/crl"}
+	for _, tt := range []struct {
+		name     string
+		choices  Choices
+		warnings []string
+		details  []string // of the function's configuration
+	}{
+		{"the only CA", pattern(choices(first), "gw-.*"), nil, nil},
+		{"a second one, under the pattern of the first", choices(second), []string{"the name pattern holds for all 2 CAs"}, []string{"environment variable JITR_CA_POLICIES"}},
+		{"as it is", choices(second), nil, nil},
+		{"another pattern", pattern(choices(second), "acme-.*"), []string{"the name pattern holds for all 2 CAs"}, []string{"environment variable JITR_NAME_PATTERN"}},
+		{"no pattern", pattern(choices(second), ""), []string{"the name pattern is dropped for all 2 CAs"}, []string{"environment variable JITR_NAME_PATTERN"}},
+		{"an inventory", inventory, []string{"the inventory holds for all 2 CAs"}, []string{"environment variable JITR_INVENTORY"}},
+		{"no inventory, and a CRL", none, []string{"the inventory is dropped for all 2 CAs", "the list of CRLs holds for all 2 CAs"},
+			[]string{"environment variable JITR_CRLS", "environment variable JITR_INVENTORY"}},
+	} {
+		d, err := e.account(t).PlanDeploy(t.Context(), tt.choices)
+		must(t, err)
+		if !slices.Equal(d.Warnings, tt.warnings) {
+			t.Errorf("%s: it warns of %q, want %q", tt.name, d.Warnings, tt.warnings)
+		}
+		var details []string
+		for _, c := range d.Plan {
+			if c.Kind == "function configuration" {
+				details = c.Details
+			}
+		}
+		if !slices.Equal(details, tt.details) {
+			t.Errorf("%s: the plan says %q, want %q", tt.name, details, tt.details)
+		}
+		must(t, d.Apply(t.Context(), Progress{}))
+	}
+	wrong := pattern(choices(second), "gw-(")
+	if _, err := e.account(t).PlanDeploy(t.Context(), wrong); !errors.Is(err, ErrBadChoice) || !strings.Contains(err.Error(), "--name-pattern") {
+		t.Error(err)
+	}
+}
+
+// TestDeploy_ofAStack: what CloudFormation has made stays CloudFormation's.
+func TestDeploy_ofAStack(t *testing.T) {
+	credentials(t)
+	e := newEmulator(t)
+	ca := newCA(t)
+	must(t, registerCA(t.Context(), e, ca.registration(t)))
+	must(t, deploy(t.Context(), e, choices(ca)))
+	a := e.account(t)
+	_, err := a.lambda.TagResource(t.Context(), &lambda.TagResourceInput{Resource: new(a.arn("lambda", "function:"+functionName)), Tags: map[string]string{tagStack: "jitr"}})
+	must(t, err)
+	calls := e.record()
+	for name, err := range map[string]error{
+		"deploy":  deploy(t.Context(), e, choices(ca)),
+		"destroy": destroy(t.Context(), e, Removal{}),
+	} {
+		if !errors.Is(err, ErrStack) || !strings.Contains(err.Error(), "CloudFormation stack jitr") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if w := writes(calls()); len(w) > 0 {
+		t.Errorf("it began all the same:%s", join(w))
+	}
+}
+
 // TestCertificates lists with what an operator wants to know of each.
 func TestCertificates(t *testing.T) {
 	credentials(t)
@@ -536,7 +795,7 @@ func TestCertificates(t *testing.T) {
 	waiting, working := ca.device(t, "gw-1"), ca.device(t, "gw-2")
 	e.pending(t, waiting, working)
 	a := e.account(t)
-	plan, err := a.PlanActivate(t.Context(), []string{working.id()}, zap.NewNop())
+	plan, err := a.PlanActivate(t.Context(), []string{working.id()})
 	must(t, err)
 	must(t, plan.Apply(t.Context(), Progress{}))
 
@@ -564,19 +823,26 @@ func TestActivate_refuses(t *testing.T) {
 	a := e.account(t)
 	gw := ca.device(t, "gw-1")
 	e.pending(t, gw)
-	if _, err := a.PlanActivate(t.Context(), []string{gw.id()}, zap.NewNop()); !errors.Is(err, ErrNotDeployed) {
+	if _, err := a.PlanActivate(t.Context(), []string{gw.id()}); !errors.Is(err, ErrNotDeployed) {
 		t.Error(err)
 	}
 	must(t, deploy(t.Context(), e, choices(ca)))
-	if _, err := a.PlanActivate(t.Context(), []string{"gw-1"}, zap.NewNop()); !errors.Is(err, ErrBadID) {
-		t.Error(err)
-	}
-	if _, err := a.PlanActivate(t.Context(), []string{strings.Repeat("0", 64)}, zap.NewNop()); err == nil || !strings.Contains(err.Error(), "not registered") {
-		t.Error(err)
-	}
-	_, err := a.iot.CreateThing(t.Context(), &iot.CreateThingInput{ThingName: aws.String("gw-1")})
+	_, err := a.iot.UpdateCertificate(t.Context(), &iot.UpdateCertificateInput{CertificateId: new(gw.id()), NewStatus: iottypes.CertificateStatusRevoked})
 	must(t, err)
-	plan, err := a.PlanActivate(t.Context(), []string{gw.id()}, zap.NewNop())
+	if _, err := a.PlanActivate(t.Context(), []string{gw.id()}); !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "jitrctl ca sign --renew") {
+		t.Error(err)
+	}
+	_, err = a.iot.UpdateCertificate(t.Context(), &iot.UpdateCertificateInput{CertificateId: new(gw.id()), NewStatus: iottypes.CertificateStatusInactive})
+	must(t, err)
+	if _, err := a.PlanActivate(t.Context(), []string{"gw-1"}); !errors.Is(err, ErrBadID) {
+		t.Error(err)
+	}
+	if _, err := a.PlanActivate(t.Context(), []string{strings.Repeat("0", 64)}); err == nil || !strings.Contains(err.Error(), "not registered") {
+		t.Error(err)
+	}
+	_, err = a.iot.CreateThing(t.Context(), &iot.CreateThingInput{ThingName: aws.String("gw-1")})
+	must(t, err)
+	plan, err := a.PlanActivate(t.Context(), []string{gw.id()})
 	must(t, err)
 	if err := plan.Apply(t.Context(), Progress{}); !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "the thing gw-1 exists") {
 		t.Error(err)

@@ -170,8 +170,8 @@ func (a *Account) principals(ctx context.Context, thing string) ([]string, error
 
 // registeredCA is a CA of the account.
 type registeredCA struct {
-	id, arn string
-	tags    map[string]string
+	id   string
+	tags map[string]string
 }
 
 func (a *Account) listCAs(ctx context.Context) ([]registeredCA, error) {
@@ -187,7 +187,7 @@ func (a *Account) listCAs(ctx context.Context) ([]registeredCA, error) {
 				return nil, err
 			}
 			id := aws.ToString(c.CertificateId)
-			cas = append(cas, registeredCA{id: id, arn: aws.ToString(c.CertificateArn), tags: tagged[id].tags})
+			cas = append(cas, registeredCA{id: id, tags: tagged[id].tags})
 		}
 	}
 	return cas, nil
@@ -197,13 +197,13 @@ func (a *Account) listCAs(ctx context.Context) ([]registeredCA, error) {
 // operator's word: name pattern, inventory and revocation lists are not
 // asked, and a certificate that is INACTIVE is taken too. Where one is not
 // activated all the same, Apply's error wraps ErrRefused and says why.
-func (a *Account) PlanActivate(ctx context.Context, ids []string, log *zap.Logger) (Plan, error) {
-	plan, err := a.planActivate(ctx, ids, log)
+func (a *Account) PlanActivate(ctx context.Context, ids []string) (Plan, error) {
+	plan, err := a.planActivate(ctx, ids)
 	return plan, explain(err)
 }
 
-func (a *Account) planActivate(ctx context.Context, ids []string, log *zap.Logger) (Plan, error) {
-	activator, err := a.activator(ctx, log)
+func (a *Account) planActivate(ctx context.Context, ids []string) (Plan, error) {
+	activator, err := a.activator(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -216,6 +216,9 @@ func (a *Account) planActivate(ctx context.Context, ids []string, log *zap.Logge
 		if status == iottypes.CertificateStatusActive {
 			plan = append(plan, keep(kindCertificate, id, string(status))...)
 			continue
+		}
+		if status == iottypes.CertificateStatusRevoked {
+			return nil, fmt.Errorf("%w: %s is REVOKED, which is for good; sign its gateway a new one with 'jitrctl ca sign --renew'", ErrRefused, id)
 		}
 		plan = append(plan, change(Update, kindCertificate, id, func(ctx context.Context) error {
 			return activate(ctx, activator, id)
@@ -238,7 +241,7 @@ func activate(ctx context.Context, activator *activation.Activator, id string) e
 }
 
 // activator has the policies of what is deployed, and no optional check.
-func (a *Account) activator(ctx context.Context, log *zap.Logger) (*activation.Activator, error) {
+func (a *Account) activator(ctx context.Context) (*activation.Activator, error) {
 	s, err := a.survey(ctx)
 	if err != nil {
 		return nil, err
@@ -257,7 +260,7 @@ func (a *Account) activator(ctx context.Context, log *zap.Logger) (*activation.A
 	if len(cfg.Policies) == 0 {
 		return nil, fmt.Errorf("%w, so nobody knows which policy the certificate gets; run 'jitrctl cloud deploy --ca-id ID' first", ErrNotDeployed)
 	}
-	return activation.New(cfg, iot.NewFromConfig(a.config, activation.ClientOptions), log)
+	return activation.New(cfg, iot.NewFromConfig(a.config, activation.ClientOptions), zap.NewNop()) // the error has all that a line would say
 }
 
 // PlanDeactivate takes certificates out of service: AWS IoT ends their
@@ -286,7 +289,7 @@ func (a *Account) planDeactivate(ctx context.Context, id string) ([]Change, erro
 }
 
 func (a *Account) certificateStatus(ctx context.Context, id string) (iottypes.CertificateStatus, error) {
-	if !certificateID.MatchString(id) {
+	if !activation.IsCertificateID(id) {
 		return "", fmt.Errorf("%q: %w; 'jitrctl cloud list' shows them", id, ErrBadID)
 	}
 	out, err := a.iot.DescribeCertificate(ctx, &iot.DescribeCertificateInput{CertificateId: &id})
@@ -319,13 +322,21 @@ func (a *Account) removeCertificate(ctx context.Context, c iottypes.Certificate,
 	if c.Status == iottypes.CertificateStatusActive {
 		changes = append(changes, a.deactivate(id, c.Status, why...))
 	}
+	// ready is asked before anything is taken from the certificate: a gateway
+	// that was activated since the plan was made keeps what it needs.
+	ready := func(ctx context.Context) error {
+		if c.Status != iottypes.CertificateStatusPendingActivation {
+			return nil
+		}
+		return a.stillPending(ctx, id)
+	}
 	for pages := iot.NewListAttachedPoliciesPaginator(a.iot, &iot.ListAttachedPoliciesInput{Target: &arn}); pages.HasMorePages(); {
 		page, err := pages.NextPage(ctx)
 		if err != nil {
 			return nil, fmt.Errorf("list the policies of the certificate %s: %w", id, err)
 		}
 		for _, p := range page.Policies {
-			changes = append(changes, a.detachPolicy(aws.ToString(p.PolicyName), arn))
+			changes = append(changes, a.detachPolicy(aws.ToString(p.PolicyName), arn).after(ready))
 		}
 	}
 	things, err := a.thingsOf(ctx, arn)
@@ -333,7 +344,7 @@ func (a *Account) removeCertificate(ctx context.Context, c iottypes.Certificate,
 		return nil, err
 	}
 	for _, t := range things {
-		changes = append(changes, a.detachThing(t, arn))
+		changes = append(changes, a.detachThing(t, arn).after(ready))
 	}
 	return append(changes, change(Delete, kindCertificate, id, func(ctx context.Context) error {
 		return a.deleteCertificate(ctx, id)
@@ -343,11 +354,14 @@ func (a *Account) removeCertificate(ctx context.Context, c iottypes.Certificate,
 // deleteCertificate does not make a pending certificate INACTIVE first: cut
 // off behind that, its gateway would be shut out for good. The reference says
 // only that ACTIVE ones are not deleted; where AWS does not delete a pending
-// one either, there is no other way.
+// one either, there is no other way. What is ACTIVE by now stays.
 func (a *Account) deleteCertificate(ctx context.Context, id string) error {
 	in := &iot.DeleteCertificateInput{CertificateId: &id}
 	_, err := a.iot.DeleteCertificate(ctx, in)
 	if code(err) != "CertificateStateException" {
+		return err
+	}
+	if err := a.stillPending(ctx, id); err != nil {
 		return err
 	}
 	if _, err := a.iot.UpdateCertificate(ctx, &iot.UpdateCertificateInput{CertificateId: &id, NewStatus: iottypes.CertificateStatusInactive}); err != nil {
@@ -355,6 +369,18 @@ func (a *Account) deleteCertificate(ctx context.Context, id string) error {
 	}
 	_, err = a.iot.DeleteCertificate(ctx, in)
 	return err
+}
+
+// stillPending is nil where a certificate is what a plan took it for.
+func (a *Account) stillPending(ctx context.Context, id string) error {
+	status, err := a.certificateStatus(ctx, id)
+	if err != nil {
+		return err
+	}
+	if status != iottypes.CertificateStatusPendingActivation {
+		return fmt.Errorf("it became %s since the plan was made; give the same command again", status)
+	}
+	return nil
 }
 
 func (a *Account) detachThing(thing, principal string) Change {

@@ -8,6 +8,8 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	iottypes "github.com/aws/aws-sdk-go-v2/service/iot/types"
+
+	"github.com/jitr-agent/jitr-agent/internal/activation"
 )
 
 // Choices are what an operator says to Deploy. What is nil or empty stays as
@@ -31,8 +33,10 @@ type Choices struct {
 // Deployment is a plan to deploy.
 type Deployment struct {
 	Plan
-	Warning string // what keeps gateways from being registered though all is deployed; empty: nothing
-	Tenant  Tenant
+	// Warnings are what the operator may not have meant: that no gateway will
+	// be registered though all is deployed, or that a check is more CAs' than
+	// the one that was named.
+	Warnings []string
 }
 
 // PlanDeploy compares the account with what c asks for, beside what other CAs
@@ -55,12 +59,46 @@ func (a *Account) planDeploy(ctx context.Context, c Choices) (*Deployment, error
 	if err != nil {
 		return nil, err
 	}
-	tenant := spec.tenant(c.CA)
+	before, err := s.asDeployed(spec.Arch)
+	if err != nil {
+		return nil, err
+	}
 	plan, err := a.compare(ctx, s, spec)
 	if err != nil {
 		return nil, err
 	}
-	return &Deployment{Plan: plan, Tenant: *tenant, Warning: caWarning(ca)}, nil
+	d := &Deployment{Plan: plan, Warnings: checkWarnings(before, spec, c)}
+	if w := caWarning(ca); w != "" {
+		d.Warnings = append(d.Warnings, w)
+	}
+	return d, nil
+}
+
+// checkWarnings are about checks that this plan changes for other CAs as well,
+// or that stand already where it adds a CA: its gateways are judged by them.
+func checkWarnings(before, after *Spec, c Choices) (warnings []string) {
+	n := len(after.Tenants)
+	if n < 2 {
+		return nil
+	}
+	joins := before.tenant(c.CA) == nil
+	for _, check := range []struct {
+		name         string
+		set, changed bool
+	}{
+		{"the name pattern", after.Checks.NamePattern != "", before.Checks.NamePattern != after.Checks.NamePattern},
+		// The file's name in the zip is always the same.
+		{"the inventory", after.Checks.Inventory != "", after.Checks.Inventory != "" || before.Checks.Inventory != ""},
+		{"the list of CRLs", len(after.Checks.CRLs) > 0, !slices.Equal(before.Checks.CRLs, after.Checks.CRLs)},
+	} {
+		switch {
+		case check.set && (check.changed || joins):
+			warnings = append(warnings, fmt.Sprintf("%s holds for all %d CAs", check.name, n))
+		case check.changed:
+			warnings = append(warnings, fmt.Sprintf("%s is dropped for all %d CAs", check.name, n))
+		}
+	}
+	return warnings
 }
 
 // caWarning says what is not as register-ca leaves it.
@@ -118,14 +156,14 @@ func (s *survey) spec(c Choices) (*Spec, error) {
 	if err := spec.check(); err != nil {
 		return nil, err
 	}
-	policies := map[string]string{}
-	for _, t := range spec.Tenants {
-		policies[t.CA] = policyName(t.Name)
-	}
-	checked := spec.Checks
-	checked.Policies, checked.Account = policies, ""
-	if err := checked.Validate(); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrBadChoice, firstLine(err))
+	for flag, check := range map[string]activation.Config{
+		"--name-pattern": {NamePattern: spec.Checks.NamePattern},
+		"--crl":          {CRLs: spec.Checks.CRLs},
+	} {
+		check.Policies = map[string]string{c.CA: functionName} // it needs one, which is not what is looked at
+		if err := check.Validate(); err != nil {
+			return nil, fmt.Errorf("%w: %s: %w", ErrBadChoice, flag, firstLine(err))
+		}
 	}
 	if spec.Zip, err = c.Zip(spec.Arch); err != nil {
 		return nil, err

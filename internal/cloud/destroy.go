@@ -31,7 +31,7 @@ func (a *Account) PlanDestroy(ctx context.Context, r Removal) (Plan, error) {
 }
 
 func (a *Account) planDestroy(ctx context.Context, r Removal) (Plan, error) {
-	if r.CA != "" && !certificateID.MatchString(r.CA) {
+	if r.CA != "" && !activation.IsCertificateID(r.CA) {
 		return nil, fmt.Errorf("%q: %w", r.CA, ErrBadID)
 	}
 	s, err := a.survey(ctx)
@@ -122,7 +122,7 @@ func (a *Account) noneActive(ctx context.Context, ca string) error {
 		return err
 	}
 	if n > 0 {
-		return fmt.Errorf("%w: %d of the CA %s, and their gateways would be cut off; take them out of service first: jitrctl cloud list --ca-id %s --status ACTIVE --ids | xargs jitrctl cloud deactivate",
+		return fmt.Errorf("%w: %d of the CA %s, and their gateways would be cut off; take them out of service first: jitrctl cloud list --ca-id %s --status ACTIVE --ids | xargs -r jitrctl cloud deactivate",
 			ErrStillActive, n, shortID(ca), ca)
 	}
 	return nil
@@ -145,6 +145,11 @@ func (a *Account) removeTenant(ctx context.Context, s *survey, ca string, rest [
 		return nil, err
 	}
 	var plan Plan
+	for _, p := range stack.Policies {
+		if have := s.policies[p.Name]; have.ours() && have.tags[tagCA] == ca {
+			plan = append(plan, a.retagPolicy(have.arn, p)) // it stays, for another CA of the tenant
+		}
+	}
 	for _, name := range s.superfluous(stack.Rules) {
 		plan = append(plan, a.removeRule(name))
 	}

@@ -45,7 +45,7 @@ func (d document) String() string {
 	return string(data)
 }
 
-// sameDocument says whether AWS has the document d. IAM gives documents
+// sameAs says whether stored is the document d. IAM gives documents
 // back URL-encoded (IAM API reference), and services reformat them.
 func (d document) sameAs(stored string) bool {
 	return sameJSON(d.String(), stored) || sameJSON(d.String(), unescape(stored))

@@ -8,6 +8,7 @@ var (
 	ErrNoRegion      = errors.New("no Region is set; give --region, set AWS_REGION, or run 'aws configure'")
 	ErrNoCredentials = errors.New("there are no AWS credentials")
 	ErrForeign       = errors.New("it is not ours (it has no tag " + tagOwner + ")")
+	ErrStack         = errors.New("a stack and jitrctl would undo each other's work")
 	ErrUnsuitable    = errors.New("AWS IoT does not register this CA")
 	ErrNoMode        = errors.New("without the CA's key there is no proof of it")
 	ErrOtherMode     = errors.New("the CA is registered in the other mode")

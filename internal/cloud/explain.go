@@ -1,6 +1,7 @@
 package cloud
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -120,20 +121,27 @@ func explain(err error) error {
 	if dns, ok := errors.AsType[*net.DNSError](err); ok {
 		return say("the name %s cannot be resolved: %s; check the network, --region and --endpoint-url", dns.Name, dns.Err)
 	}
+	if op, sdk := errors.AsType[*smithy.OperationError](err); sdk && !errors.Is(err, context.Canceled) {
+		return say("%s; check the network, --endpoint-url and AWS_CA_BUNDLE", lastCause(op))
+	}
 	return err
 }
 
 // operation is what we had been doing, without the SDK's own words.
 func operation(err error) string {
-	whole := err.Error()
-	for e := err; e != nil; e = errors.Unwrap(e) {
-		_, sdk := e.(*smithy.OperationError) //nolint:errorlint // the layer itself is looked for
-		_, api := e.(smithy.APIError)        //nolint:errorlint // likewise
-		if sdk || api {
-			return strings.TrimSuffix(whole, e.Error())
-		}
+	var inner error
+	if op, sdk := errors.AsType[*smithy.OperationError](err); sdk {
+		inner = op
+	} else if api, ok := errors.AsType[smithy.APIError](err); ok {
+		inner = api
+	} else {
+		return ""
 	}
-	return ""
+	before, _, found := strings.Cut(err.Error(), inner.Error())
+	if !found {
+		return ""
+	}
+	return before
 }
 
 func hostOf(err error) string {

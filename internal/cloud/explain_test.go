@@ -2,6 +2,8 @@ package cloud
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -67,6 +69,21 @@ func TestExplain(t *testing.T) {
 				Op: "Get", URL: "https://iot.us-wset-2.amazonaws.com/rules", Err: &net.DNSError{Err: "no such host", Name: "iot.us-wset-2.amazonaws.com"},
 			}}),
 			"list the rules: the name iot.us-wset-2.amazonaws.com cannot be resolved: no such host; check the network, --region and --endpoint-url",
+		},
+		"two in one, which errors.Unwrap does not see through": {
+			fmt.Errorf("update the certificate c: refuse it, because %w: %w", errors.New("it expired"), refused("ThrottlingException", "Rate exceeded")),
+			"update the certificate c: refuse it, because it expired: create the rule jitr_1: ThrottlingException: Rate exceeded; " +
+				"AWS limits how often this may be called; give the same command again, it goes on where it stopped",
+		},
+		"a server's certificate of nobody": {
+			fmt.Errorf("list the rules: %w", &smithy.OperationError{ServiceID: "IoT", OperationName: "ListTopicRules", Err: &url.Error{
+				Op: "Get", URL: "https://iot.us-west-2.amazonaws.com/rules", Err: &tls.CertificateVerificationError{Err: x509.UnknownAuthorityError{}},
+			}}),
+			"list the rules: x509: certificate signed by unknown authority; check the network, --endpoint-url and AWS_CA_BUNDLE",
+		},
+		"interrupted": {
+			fmt.Errorf("list the rules: %w", &smithy.OperationError{ServiceID: "IoT", OperationName: "ListTopicRules", Err: context.Canceled}),
+			"list the rules: operation error IoT: ListTopicRules, context canceled",
 		},
 		"ours": {fmt.Errorf("x: %w", ErrBadID), "x: " + ErrBadID.Error()},
 	} {

@@ -39,8 +39,8 @@ func (a *Account) planFunction(ctx context.Context, have *lambda.GetFunctionOutp
 	if have == nil {
 		changes = []Change{change(Create, kindFunction, want.Name, func(ctx context.Context) error { return a.createFunction(ctx, want) }, want.Arch)}
 	} else {
-		if have.Tags[tagOwner] == "" {
-			return nil, foreign(kindFunction, want.Name)
+		if err := oursAlone(have); err != nil {
+			return nil, err
 		}
 		if have.Concurrency != nil {
 			reserved = aws.ToInt32(have.Concurrency.ReservedConcurrentExecutions)
@@ -106,8 +106,8 @@ func (a *Account) planConfiguration(have *lambdatypes.FunctionConfiguration, wan
 	if have.Environment != nil {
 		env = have.Environment.Variables
 	}
-	if !maps.Equal(env, want.Environment) {
-		details = append(details, "environment")
+	for _, name := range differing(env, want.Environment) {
+		details = append(details, "environment variable "+name) // not its value, which may be a list of all CAs
 	}
 	if len(details) == 0 {
 		return nil
@@ -120,6 +120,21 @@ func (a *Account) planConfiguration(have *lambdatypes.FunctionConfiguration, wan
 		})
 		return err
 	}, details...)}
+}
+
+// differing are the keys that a and b do not have with the same value.
+func differing(a, b map[string]string) []string {
+	names := map[string]bool{}
+	for _, m := range []map[string]string{a, b} {
+		for name := range m {
+			va, inA := a[name]
+			vb, inB := b[name]
+			if inA != inB || va != vb {
+				names[name] = true
+			}
+		}
+	}
+	return slices.Sorted(maps.Keys(names))
 }
 
 func (a *Account) planConcurrency(have int32, want Function) []Change {
@@ -181,13 +196,26 @@ func (a *Account) removeFunction(have *lambda.GetFunctionOutput) ([]Change, erro
 	if have == nil {
 		return nil, nil
 	}
-	if have.Tags[tagOwner] == "" {
-		return nil, foreign(kindFunction, functionName)
+	if err := oursAlone(have); err != nil {
+		return nil, err
 	}
 	return []Change{change(Delete, kindFunction, functionName, func(ctx context.Context) error {
 		_, err := a.lambda.DeleteFunction(ctx, &lambda.DeleteFunctionInput{FunctionName: aws.String(functionName)})
 		return err
 	})}, nil
+}
+
+// oursAlone is an error where the function is somebody else's, or a
+// CloudFormation stack's: what stands around it is in the stack too, which
+// would put back what we change.
+func oursAlone(f *lambda.GetFunctionOutput) error {
+	if f.Tags[tagOwner] == "" {
+		return foreign(kindFunction, functionName)
+	}
+	if stack := f.Tags[tagStack]; stack != "" {
+		return fmt.Errorf("the function %s is in the CloudFormation stack %s, and %w; change it with 'aws cloudformation deploy', or delete the stack and try again", functionName, stack, ErrStack)
+	}
+	return nil
 }
 
 func seconds(d time.Duration) int32 { return int32(d / time.Second) }

@@ -60,6 +60,8 @@ type emulator struct {
 	calls []string // all so far
 	left  int      // calls until cut is called; negative: never
 	cut   context.CancelFunc
+
+	refuse func(call string) (code string) // nil: nothing is refused
 }
 
 func newEmulator(t *testing.T) *emulator {
@@ -79,8 +81,15 @@ func newEmulator(t *testing.T) *emulator {
 		e.mu.Lock()
 		e.calls = append(e.calls, call)
 		e.left--
-		last, cut := e.left == 0, e.cut
+		last, cut, refuse := e.left == 0, e.cut, e.refuse
 		e.mu.Unlock()
+		if refuse != nil {
+			if code := refuse(call); code != "" {
+				w.Header().Set("X-Amzn-Errortype", code)
+				w.WriteHeader(http.StatusNotAcceptable)
+				return
+			}
+		}
 		if !last {
 			reverse.ServeHTTP(w, r)
 			return
@@ -151,6 +160,13 @@ func (e *emulator) cutAfter(t *testing.T, k int) context.Context {
 	defer e.mu.Unlock()
 	e.left, e.cut = k, cancel
 	return ctx
+}
+
+// refusing answers calls in AWS's place with the error that refuse names.
+func (e *emulator) refusing(refuse func(call string) (code string)) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.refuse = refuse
 }
 
 func (e *emulator) uncut() {

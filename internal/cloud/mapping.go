@@ -76,7 +76,7 @@ func (a *Account) removeMappings(ctx context.Context) ([]Change, error) {
 	}
 	var changes []Change
 	for _, m := range have {
-		changes = append(changes, change(Delete, kindMapping, functionName, func(ctx context.Context) error {
+		changes = append(changes, change(Delete, kindMapping, functionName+" of "+aws.ToString(m.EventSourceArn), func(ctx context.Context) error {
 			_, err := a.lambda.DeleteEventSourceMapping(ctx, &lambda.DeleteEventSourceMappingInput{UUID: m.UUID})
 			return err
 		}))

@@ -37,6 +37,9 @@ const (
 	tagTenant = "jitr-agent-tenant" // of a rule
 	tagPrefix = "jitr-agent-prefix" // of a policy: before all topics
 	ownerIs   = "jitrctl"
+
+	// tagStack is CloudFormation's own, on what a stack has (CloudFormation user guide, "Resource tag").
+	tagStack = "aws:cloudformation:stack-name"
 )
 
 // The names of what there is once. IAM's are for the whole account, so they
@@ -77,7 +80,6 @@ func initRuleName(prefix string) string {
 func policyName(tenant string) string { return policyPrefix + tenant }
 
 var (
-	certificateID = regexp.MustCompile(`^[0-9a-f]{64}$`)
 	// tenantName leaves room for the prefix in a policy's name.
 	tenantName = regexp.MustCompile(`^[a-zA-Z0-9_.-]{1,64}$`)
 	// topicPrefix is one or two segments: with init/THING or dt/THING/SOURCE

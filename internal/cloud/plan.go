@@ -49,6 +49,18 @@ func change(action Action, kind, name string, do func(context.Context) error, de
 	return Change{Action: action, Kind: kind, Name: name, Details: append([]string{}, details...), do: do}
 }
 
+// after is c, carried out only where ready gives no error.
+func (c Change) after(ready func(context.Context) error) Change {
+	do := c.do
+	c.do = func(ctx context.Context) error {
+		if err := ready(ctx); err != nil {
+			return err
+		}
+		return do(ctx)
+	}
+	return c
+}
+
 func keep(kind, name string, details ...string) []Change {
 	return []Change{change(Keep, kind, name, nil, details...)}
 }
@@ -68,7 +80,7 @@ func (p Plan) Pending() int {
 }
 
 // once is p without changes that it has already: an attachment ends with
-// either of its two ends.
+// either of its two ends. So the name of what is deleted has to be its own.
 func (p Plan) once() Plan {
 	seen := map[[2]string]bool{}
 	return slices.DeleteFunc(p, func(c Change) bool {

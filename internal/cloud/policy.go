@@ -73,6 +73,14 @@ func (a *Account) tagPrefix(arn string, want DevicePolicy) Change {
 	}, "topic prefix")
 }
 
+// retagPolicy names another CA as the one that a policy was made for.
+func (a *Account) retagPolicy(arn string, want DevicePolicy) Change {
+	return change(Update, "policy tag", want.Name, func(ctx context.Context) error {
+		_, err := a.iot.TagResource(ctx, &iot.TagResourceInput{ResourceArn: &arn, Tags: []iottypes.Tag{{Key: aws.String(tagCA), Value: &want.CA}}})
+		return err
+	}, "the CA that it was made for")
+}
+
 // policyVersions are the ids of those that are not the default, oldest first.
 func (a *Account) policyVersions(ctx context.Context, name string) ([]string, error) {
 	out, err := a.iot.ListPolicyVersions(ctx, &iot.ListPolicyVersionsInput{PolicyName: &name})

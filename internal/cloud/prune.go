@@ -7,6 +7,8 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	iottypes "github.com/aws/aws-sdk-go-v2/service/iot/types"
+
+	"github.com/jitr-agent/jitr-agent/internal/activation"
 )
 
 // Leftovers says what PlanPrune takes away.
@@ -42,7 +44,7 @@ func (a *Account) planPrune(ctx context.Context, l Leftovers) (Plan, error) {
 		for _, t := range s.tenants() {
 			cas = append(cas, t.CA)
 		}
-	} else if !certificateID.MatchString(l.CA) {
+	} else if !activation.IsCertificateID(l.CA) {
 		return nil, fmt.Errorf("%q: %w", l.CA, ErrBadID)
 	}
 	var plan Plan

@@ -68,7 +68,7 @@ func (a *Account) removeRole(ctx context.Context, name string) ([]Change, error)
 			return nil, fmt.Errorf("list the policies of the role %s: %w", name, err)
 		}
 		for _, policy := range page.PolicyNames {
-			changes = append(changes, change(Delete, "role policy", name, func(ctx context.Context) error {
+			changes = append(changes, change(Delete, "role policy", policy+" of "+name, func(ctx context.Context) error {
 				_, err := a.iam.DeleteRolePolicy(ctx, &iam.DeleteRolePolicyInput{RoleName: &name, PolicyName: &policy})
 				return err
 			}))

@@ -225,6 +225,15 @@ func activatorPermissions(p Place, failedARN string, more []statement) document 
 // Architectures are those that Lambda has, as it names them.
 func Architectures() []string { return []string{"arm64", "x86_64"} }
 
+// ArchitectureFor is the one for programs of a GOARCH. What Lambda does not have
+// runs as arm64, the cheaper of its two.
+func ArchitectureFor(goarch string) string {
+	if goarch == "amd64" || goarch == "386" {
+		return "x86_64"
+	}
+	return "arm64"
+}
+
 func (s Spec) check() error {
 	if !slices.Contains(Architectures(), s.Arch) {
 		return fmt.Errorf("%w: the architecture %q is none of %s", ErrBadChoice, s.Arch, strings.Join(Architectures(), ", "))

@@ -149,7 +149,7 @@ func firstLine(err error) error {
 
 // ca is the description of a registered CA.
 func (a *Account) ca(ctx context.Context, id string) (*iottypes.CACertificateDescription, error) {
-	if !certificateID.MatchString(id) {
+	if !activation.IsCertificateID(id) {
 		return nil, fmt.Errorf("%q: %w", id, ErrBadID)
 	}
 	out, err := a.iot.DescribeCACertificate(ctx, &iot.DescribeCACertificateInput{CertificateId: &id})

@@ -46,13 +46,12 @@ func newAPI(s *Server) http.Handler {
 // asked for both of its resources, so that a role that passes here passes
 // wherever only one of them is asked for.
 func (a *api) operations() map[string]awsapi.Operation {
-	const principal = "X-Amzn-Principal"
 	named := func(kind, param string) func(*awsapi.Request) []string {
 		return func(r *awsapi.Request) []string { return []string{a.registry.arn(kind, r.PathValue(param))} }
 	}
 	ca, cert, policy, thing := named("cacert", "id"), named("cert", "id"), named("policy", "name"), named("thing", "name")
 	target := func(r *awsapi.Request) []string { return []string{r.Field("target")} }
-	both := func(r *awsapi.Request) []string { return []string{thing(r)[0], r.Header.Get(principal)} }
+	both := func(r *awsapi.Request) []string { return []string{thing(r)[0], r.Header.Get(principalHeader)} }
 	tagged := func(r *awsapi.Request) []string { return []string{resourceARN(r)} }
 	ops := map[string]awsapi.Operation{
 		"GET /endpoint":                        {Action: "DescribeEndpoint", Handle: a.describeEndpoint},

@@ -5,7 +5,6 @@ import (
 	"net"
 	"net/http"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/jitr-agent/jitr-agent/internal/iotcore/awsapi"
@@ -150,13 +149,9 @@ func (a *api) list(r *awsapi.Request, keep func(*certificateRecord) bool) (any, 
 func page(r *awsapi.Request, all []listed) (any, error) {
 	const defaultSize, maxSize = 25, 250 // AWS API reference, ListCertificates
 	q := r.URL.Query()
-	size := defaultSize
-	if s := q.Get("pageSize"); s != "" {
-		n, err := strconv.Atoi(s)
-		if err != nil || n < 1 || n > maxSize {
-			return nil, invalidRequest("pageSize %q is not a number from 1 to %d", s, maxSize)
-		}
-		size = n
+	size, err := awsapi.PageSize(q.Get("pageSize"), defaultSize, maxSize)
+	if err != nil {
+		return nil, err
 	}
 	slices.SortFunc(all, func(x, y listed) int {
 		return cmp.Or(y.created.Compare(x.created), cmp.Compare(x.CertificateID, y.CertificateID))

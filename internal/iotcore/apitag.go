@@ -40,16 +40,13 @@ func (a *api) setTags(arn string, tags map[string]string) error {
 }
 
 // retag changes the tags of the resource that a request names.
-func (a *api) retag(r *awsapi.Request, f func(map[string]string)) (any, error) {
+func (a *api) retag(r *awsapi.Request, add map[string]string, remove ...string) (any, error) {
 	arn := resourceARN(r)
 	old, err := a.tags(arn)
 	if err != nil {
 		return nil, err
 	}
-	tags := map[string]string{}
-	maps.Copy(tags, old)
-	f(tags)
-	return nil, a.setTags(arn, tags)
+	return nil, a.setTags(arn, awsapi.Retag(old, add, remove...))
 }
 
 func (a *api) tagResource(r *awsapi.Request) (any, error) {
@@ -57,7 +54,7 @@ func (a *api) tagResource(r *awsapi.Request) (any, error) {
 	if err := r.JSON(&in); err != nil {
 		return nil, err
 	}
-	return a.retag(r, func(tags map[string]string) { maps.Copy(tags, tagMap(in.Tags)) })
+	return a.retag(r, tagMap(in.Tags))
 }
 
 func (a *api) untagResource(r *awsapi.Request) (any, error) {
@@ -65,11 +62,7 @@ func (a *api) untagResource(r *awsapi.Request) (any, error) {
 	if err := r.JSON(&in); err != nil {
 		return nil, err
 	}
-	return a.retag(r, func(tags map[string]string) {
-		for _, key := range in.TagKeys {
-			delete(tags, key)
-		}
-	})
+	return a.retag(r, nil, in.TagKeys...)
 }
 
 func (a *api) listTagsForResource(r *awsapi.Request) (any, error) {

@@ -3,6 +3,7 @@ package iotcore
 import (
 	"archive/zip"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -11,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -19,6 +21,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/cloudwatchlogs"
+	logstypes "github.com/aws/aws-sdk-go-v2/service/cloudwatchlogs/types"
 	"github.com/aws/aws-sdk-go-v2/service/iam"
 	"github.com/aws/aws-sdk-go-v2/service/iot"
 	iottypes "github.com/aws/aws-sdk-go-v2/service/iot/types"
@@ -414,15 +417,59 @@ func TestReservedConcurrency(t *testing.T) {
 	if err := concurrency(1); err != nil {
 		t.Fatal(err)
 	}
-	// Four asynchronous events share one instance, one after the other: it
-	// counts them all.
+	// Four asynchronous events share one instance, one after the other. An
+	// instance has one log stream.
 	for range 4 {
 		must[*lambda.InvokeOutput](t)(a.lambda.Invoke(t.Context(), &lambda.InvokeInput{FunctionName: aws.String("f"), InvocationType: lambdatypes.InvocationTypeEvent, Payload: []byte(`{"do":"wait"}`)}))
 	}
-	a.until("the fifth call is the instance's fifth", func() bool {
-		out, err := a.lambda.Invoke(t.Context(), &lambda.InvokeInput{FunctionName: aws.String("f"), Payload: []byte(`{"do":"count"}`)})
-		return err == nil && string(out.Payload) >= "5"
+	a.until("all four have ended", func() bool { return len(a.said("END RequestId")) == 4 })
+	streams := must[*cloudwatchlogs.DescribeLogStreamsOutput](t)(a.logs.DescribeLogStreams(t.Context(), &cloudwatchlogs.DescribeLogStreamsInput{LogGroupName: aws.String("/aws/lambda/f")}))
+	if len(streams.LogStreams) != 1 {
+		t.Errorf("%d instances", len(streams.LogStreams))
+	}
+}
+
+// said are the events in the log of the function f that match a filter
+// pattern, oldest first.
+func (a *account) said(pattern string) []logstypes.FilteredLogEvent {
+	out, err := a.logs.FilterLogEvents(a.t.Context(), &cloudwatchlogs.FilterLogEventsInput{LogGroupName: aws.String("/aws/lambda/f"), FilterPattern: &pattern})
+	if err != nil {
+		return nil // there is no log yet
+	}
+	return out.Events
+}
+
+// MaximumConcurrency bounds the batches of one queue that are worked on at
+// once.
+func TestMaximumConcurrency(t *testing.T) {
+	a := start(t, Config{}).account("admin", "us-east-1")
+	a.function(a.role(logActions, sqsActions))
+	url, arn := a.queue("events", nil)
+	for range 6 {
+		must[*sqs.SendMessageOutput](t)(a.sqs.SendMessage(t.Context(), &sqs.SendMessageInput{QueueUrl: &url, MessageBody: aws.String("slow")}))
+	}
+	must[*lambda.CreateEventSourceMappingOutput](t)(a.lambda.CreateEventSourceMapping(t.Context(), &lambda.CreateEventSourceMappingInput{
+		EventSourceArn: &arn, FunctionName: aws.String("f"), BatchSize: aws.Int32(1), ScalingConfig: &lambdatypes.ScalingConfig{MaximumConcurrency: aws.Int32(2)},
+	}))
+	a.until("all six have ended", func() bool { return len(a.said("END RequestId")) == 6 })
+	events := a.said("?START ?END")
+	// What happened in one millisecond has no order: an end is taken for the
+	// first of it.
+	slices.SortStableFunc(events, func(x, y logstypes.FilteredLogEvent) int {
+		return cmp.Or(cmp.Compare(*x.Timestamp, *y.Timestamp), strings.Compare(*x.Message, *y.Message))
 	})
+	open, most := 0, 0
+	for _, e := range events {
+		if strings.HasPrefix(*e.Message, "START") {
+			open++
+		} else {
+			open--
+		}
+		most = max(most, open)
+	}
+	if open != 0 || most < 1 || most > 2 {
+		t.Errorf("%d batches at once, %d without an end, of %d events", most, open, len(events))
+	}
 }
 
 // A message that the function reports as failed comes again, until it is moved
@@ -505,6 +552,10 @@ func TestCreateFunctionChecks(t *testing.T) {
 	same := func(*lambda.CreateFunctionInput) {}
 	const invalid, assume = "InvalidParameterValueException", "The role defined for the function cannot be assumed by Lambda."
 	refused(t, create(same), invalid, assume)
+	_, err = a.iam.CreateRole(t.Context(), &iam.CreateRoleInput{
+		RoleName: aws.String("r"), AssumeRolePolicyDocument: aws.String(strings.Replace(trustLambda, `"Action"`, `"Resource":"*","Action"`, 1)),
+	})
+	refused(t, err, "MalformedPolicyDocument", "has prohibited field Resource")
 	role := must[*iam.CreateRoleOutput](t)(a.iam.CreateRole(t.Context(), &iam.CreateRoleInput{
 		RoleName: aws.String("r"), AssumeRolePolicyDocument: aws.String(strings.ReplaceAll(trustLambda, "lambda.", "ec2.")),
 	}))

@@ -330,7 +330,6 @@ func (b *bench) api(method, path, body string, header ...string) (int, http.Head
 	return res.StatusCode, res.Header, out
 }
 
-// outcomes are those of all attempts so far.
 // recorded waits for the n-th attempt: a client can see its end before the
 // server has written it down.
 func (b *bench) recorded(n int) {

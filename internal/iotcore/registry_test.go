@@ -181,6 +181,12 @@ func TestRuleOperations(t *testing.T) {
 	refused(t, err, "UnauthorizedException", "Access to topic rule 'r_1' was denied")
 	_, err = a.iot.CreateTopicRule(ctx, &iot.CreateTopicRuleInput{RuleName: name, TopicRulePayload: payload("SELECT * FROM")})
 	refused(t, err, "SqlParseException", "topic filter")
+	a.want(200, "", "PUT", "/sim/access-keys/AKIATESTTESTTESTTEST", `{"Statement":[{"Effect":"Allow","Action":"iot:*","Resource":"*"}]}`)
+	role := "arn:aws:iam::123456789012:role/r"
+	toQueue := payload("SELECT * FROM 'a'")
+	toQueue.Actions = []types.Action{{Sqs: &types.SqsAction{RoleArn: &role, QueueUrl: aws.String("http://x/123456789012/q")}}}
+	_, err = a.account("AKIATESTTESTTESTTEST", "us-east-1").iot.CreateTopicRule(ctx, &iot.CreateTopicRuleInput{RuleName: name, TopicRulePayload: toQueue})
+	refused(t, err, "AccessDeniedException", "is not authorized to perform: iam:PassRole on resource: "+role)
 	create := &iot.CreateTopicRuleInput{RuleName: name, TopicRulePayload: payload("SELECT * FROM 'a/+/c'"), Tags: aws.String("jitr-agent=yes&b=x%20y")}
 	must[*iot.CreateTopicRuleOutput](t)(a.iot.CreateTopicRule(ctx, create))
 	_, err = a.iot.CreateTopicRule(ctx, create)

@@ -174,10 +174,7 @@ func (s *Server) newServices(work string) {
 		Changed: changed, Log: log.Named("lambda"),
 	})
 	s.rules = rules.New(rules.Config{
-		Place: place, IAM: s.iam, Lambda: s.lambda, SQS: s.sqs, Logs: s.logs,
-		Publish: func(topic string, payload []byte, qos byte) error {
-			return s.broker.Publish(topic, payload, false, qos)
-		},
+		Place: place, IAM: s.iam, Lambda: s.lambda, SQS: s.sqs,
 		Matches: matches, Copies: func() int { return s.faults.get().Copies },
 		Changed: changed, Log: log.Named("rules"),
 	})
@@ -234,10 +231,15 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	storeCtx, stopStore := context.WithCancel(context.WithoutCancel(ctx))
 	workCtx, stopWork := context.WithCancelCause(ctx)
-	var storing, working sync.WaitGroup
+	// The rule engine outlives the connections: a message that got its PUBACK
+	// is judged.
+	rulesCtx, stopRules := context.WithCancel(context.WithoutCancel(ctx))
+	// A long poll or a function's call is not waited for at the end.
+	s.api.BaseContext = func(net.Listener) context.Context { return workCtx }
+	var storing, ruling, working sync.WaitGroup
 	storing.Go(func() { s.store.run(storeCtx) })
+	ruling.Go(func() { s.rules.Run(rulesCtx) })
 	working.Go(func() { s.activator.run(workCtx) })
-	working.Go(func() { s.rules.Run(workCtx) })
 	working.Go(func() { s.lambda.Run(workCtx) })
 	working.Go(func() { stopWork(s.accept(workCtx)) })
 	working.Go(func() {
@@ -247,6 +249,8 @@ func (s *Server) Run(ctx context.Context) error {
 	})
 	<-workCtx.Done()
 	s.shutdown()
+	stopRules()
+	ruling.Wait()
 	working.Wait()
 	stopStore()
 	storing.Wait()

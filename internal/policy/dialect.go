@@ -37,10 +37,6 @@ func ParseResource(document []byte) (*Policy, error) { return parse(document, ia
 // ParseResource.
 func ParseTrust(document []byte) (*Policy, error) { return parse(document, iamTrust) }
 
-// Size is the length of a document as AWS counts it: characters, white space
-// not counted.
-func Size(document []byte) int { return size(document) }
-
 func (d dialect) checkAction(action string) error {
 	if action == "*" {
 		return nil

@@ -21,7 +21,7 @@ var ErrTooLong = errors.New("the policy document is longer than 2048 characters 
 // Parse reads an AWS IoT policy document. Its errors name the statement,
 // counted from 1, and what is wrong in it.
 func Parse(document []byte) (*Policy, error) {
-	if size(document) > MaxSize {
+	if Size(document) > MaxSize {
 		return nil, ErrTooLong
 	}
 	return parse(document, iotDevice)
@@ -88,7 +88,10 @@ func parseStatement(raw json.RawMessage, d dialect) (statement, error) {
 		return statement{}, err
 	}
 	resources := []string{"*"} // what a role's trust policy speaks of is the role
-	if d != iamTrust || in.Resource != nil {
+	switch {
+	case d == iamTrust && in.Resource != nil:
+		return statement{}, errors.New("has prohibited field Resource; a trust policy is about its own role")
+	case d != iamTrust:
 		if resources, err = texts("Resource", in.Resource); err != nil {
 			return statement{}, err
 		}
@@ -182,7 +185,9 @@ func plain(err error) error {
 	return errors.New(strings.TrimPrefix(err.Error(), "json: "))
 }
 
-func size(document []byte) int {
+// Size is the length of a document as AWS counts it: characters, white space
+// not counted.
+func Size(document []byte) int {
 	n := 0
 	for _, r := range string(document) {
 		if !unicode.IsSpace(r) {

@@ -160,6 +160,17 @@ func TestParseErrors(t *testing.T) {
 	}
 }
 
+// What a trust policy speaks of is its role.
+func TestTrustHasNoResource(t *testing.T) {
+	const trust = `{"Statement":{"Effect":"Allow","Principal":{"Service":"lambda.amazonaws.com"},"Action":"sts:AssumeRole"`
+	if _, err := ParseTrust([]byte(trust + `}}`)); err != nil {
+		t.Error(err)
+	}
+	if _, err := ParseTrust([]byte(trust + `,"Resource":"*"}}`)); err == nil || !strings.Contains(err.Error(), "statement 1: has prohibited field Resource") {
+		t.Errorf("with a Resource: %v", err)
+	}
+}
+
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(leastPrivilege))
 	f.Fuzz(func(t *testing.T, doc []byte) {

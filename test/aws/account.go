@@ -144,11 +144,7 @@ func tell() cloud.Progress {
 // deploy sets up the function. It reserves no concurrency: new accounts have
 // none to spare.
 func (a *account) deploy(ctx context.Context) error {
-	arch := "arm64"
-	if runtime.GOARCH == "amd64" || runtime.GOARCH == "386" {
-		arch = "x86_64"
-	}
-	d, err := a.PlanDeploy(ctx, cloud.Choices{CA: certs.ID(a.ca.Certificate()), DefaultArch: arch, Unreserved: true, Zip: func(arch string) ([]byte, error) {
+	d, err := a.PlanDeploy(ctx, cloud.Choices{CA: certs.ID(a.ca.Certificate()), DefaultArch: cloud.ArchitectureFor(runtime.GOARCH), Unreserved: true, Zip: func(arch string) ([]byte, error) {
 		if a.zip != "" {
 			return os.ReadFile(a.zip)
 		}

@@ -5,7 +5,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -92,7 +91,7 @@ func startScripted(t *testing.T, ca *rig.CA, seed uint64, c *capture, cutDenied 
 func mosquitto(t *testing.T, ca *rig.CA, seed uint64, c *capture) *cloud {
 	t.Helper()
 	dir := rig.TempDir(t)
-	server, port, plain := serverCert(t, dir), freePort(t), freePort(t)
+	server, port, plain := serverCert(t, dir), rig.FreePort(t), rig.FreePort(t)
 	acl := write(t, filepath.Join(dir, "acl"), "topic deny "+prefix+"+/denied\ntopic readwrite #\n")
 	conf := write(t, filepath.Join(dir, "mosquitto.conf"), strings.Join([]string{
 		"per_listener_settings true",
@@ -109,7 +108,7 @@ func mosquitto(t *testing.T, ca *rig.CA, seed uint64, c *capture) *cloud {
 		"keyfile " + server.Key,
 	}, "\n")+"\n")
 	process := rig.StartProcess(t, nil, "mosquitto", "-c", conf)
-	awaitPort(t, process, plain)
+	rig.AwaitPort(t, process, plain, soon)
 	subscriber := rig.StartProcess(t, nil, "stdbuf", "-oL", "mosquitto_sub", "-h", "127.0.0.1", "-p", plain, "-i", "capture",
 		"-V", "mqttv5", "-q", "1", "-d", "-F", "message\t%U\t%t\t%P\t%p", "-t", prefix+"#")
 	rig.Eventually(t, soon, func() error {
@@ -169,36 +168,6 @@ func (c *capture) seen(line string) error {
 	c.arrivedAt(at, m)
 	c.answeredAt(at, broker.Taken, m)
 	return nil
-}
-
-// freePort is a TCP port of the loopback interface that nobody listens on.
-func freePort(t *testing.T) string {
-	t.Helper()
-	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	_, port, err := net.SplitHostPort(l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return port
-}
-
-// awaitPort waits until a server listens.
-func awaitPort(t *testing.T, server *rig.Process, port string) {
-	t.Helper()
-	rig.Eventually(t, soon, func() error {
-		if !server.Running() {
-			t.Fatal("the server did not start")
-		}
-		c, err := new(net.Dialer).DialContext(t.Context(), "tcp", net.JoinHostPort("127.0.0.1", port))
-		if err != nil {
-			return err
-		}
-		return c.Close()
-	})
 }
 
 // write writes a file of a test and returns its path.

@@ -5,6 +5,7 @@ import (
 	"runtime"
 	"testing"
 
+	"github.com/jitr-agent/jitr-agent/internal/cloud"
 	"github.com/jitr-agent/jitr-agent/internal/cloud/bundle"
 	"github.com/jitr-agent/jitr-agent/test/rig"
 )
@@ -13,8 +14,7 @@ import (
 // that the other tests give it.
 func TestCarriedFunction(t *testing.T) {
 	t.Parallel()
-	arch := map[string]string{"amd64": "x86_64", "arm64": "arm64"}[runtime.GOARCH]
-	if _, err := bundle.Zip(arch); errors.Is(err, bundle.ErrNone) {
+	if _, err := bundle.Zip(cloud.ArchitectureFor(runtime.GOARCH)); errors.Is(err, bundle.ErrNone) {
 		t.Skip("skipped: jitrctl carries none; make build makes it")
 	}
 	sim := rig.StartSim(t)

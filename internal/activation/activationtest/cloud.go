@@ -70,7 +70,7 @@ func (c *Cloud) observe(m iotcore.Message) {
 	}
 	var e struct{ CertificateID string }
 	if json.Unmarshal(m.Payload, &e) != nil {
-		return // Event will not find it
+		return // TryConnect says that there is none
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()

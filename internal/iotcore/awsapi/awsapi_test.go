@@ -1,6 +1,7 @@
 package awsapi
 
 import (
+	"maps"
 	"slices"
 	"testing"
 )
@@ -34,5 +35,18 @@ func TestPage(t *testing.T) {
 	}
 	if !slices.Equal(got, []string{"a", "b", "c", "d", "e"}) || pages != 3 {
 		t.Errorf("%d pages: %v", pages, got)
+	}
+}
+
+func TestRetag(t *testing.T) {
+	old := map[string]string{"a": "1", "b": "2"}
+	if got := Retag(old, map[string]string{"b": "3", "c": "4"}, "a", "none"); !maps.Equal(got, map[string]string{"b": "3", "c": "4"}) {
+		t.Errorf("got %v", got)
+	}
+	if got := Retag(nil, nil, "a"); got == nil || len(got) != 0 {
+		t.Errorf("of nothing came %v", got)
+	}
+	if len(old) != 2 || old["b"] != "2" {
+		t.Errorf("the old tags became %v", old)
 	}
 }

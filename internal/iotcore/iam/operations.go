@@ -319,23 +319,18 @@ func (s *Service) listAttachedRolePolicies(r *awsapi.Request) (any, error) {
 
 func (s *Service) tagRole(r *awsapi.Request) (any, error) {
 	return nil, s.change(r, func(known *role) error {
-		tags := maps.Clone(known.Tags)
-		if tags == nil {
-			tags = map[string]string{}
-		}
-		maps.Copy(tags, formTags(r))
-		known.Tags = tags
+		known.Tags = awsapi.Retag(known.Tags, formTags(r))
 		return nil
 	})
 }
 
 func (s *Service) untagRole(r *awsapi.Request) (any, error) {
 	return nil, s.change(r, func(known *role) error {
-		tags := maps.Clone(known.Tags)
+		var keys []string
 		for i := 1; r.Form("TagKeys.member."+strconv.Itoa(i)) != ""; i++ {
-			delete(tags, r.Form("TagKeys.member."+strconv.Itoa(i)))
+			keys = append(keys, r.Form("TagKeys.member."+strconv.Itoa(i)))
 		}
-		known.Tags = tags
+		known.Tags = awsapi.Retag(known.Tags, nil, keys...)
 		return nil
 	})
 }

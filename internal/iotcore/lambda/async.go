@@ -17,7 +17,8 @@ import (
 	"github.com/jitr-agent/jitr-agent/internal/iotcore/sqs"
 )
 
-// asyncEvent is an event that nobody waits for.
+// asyncEvent is an event that nobody waits for. It does not change while it is
+// in a queue.
 type asyncEvent struct {
 	ID       string          `json:"id"`
 	Payload  json.RawMessage `json:"payload"`
@@ -46,6 +47,7 @@ func newAsyncQueue(events []*asyncEvent) *asyncQueue {
 	return q
 }
 
+// put takes an event in.
 func (q *asyncQueue) put(e *asyncEvent) {
 	q.mu.Lock()
 	q.seq++
@@ -56,6 +58,21 @@ func (q *asyncQueue) put(e *asyncEvent) {
 		q.later = append(q.later, e)
 	}
 	q.mu.Unlock()
+	q.rouse()
+}
+
+// again puts what becomes of an event that take gave into its place. The event
+// is in the queue at every moment.
+func (q *asyncQueue) again(e *asyncEvent) {
+	q.mu.Lock()
+	delete(q.running, e.seq)
+	q.later = append(q.later, e)
+	q.mu.Unlock()
+	q.rouse()
+}
+
+// rouse tells who waits to take again.
+func (q *asyncQueue) rouse() {
 	select {
 	case q.wake <- struct{}{}:
 	default:
@@ -86,6 +103,7 @@ func (q *asyncQueue) take(now time.Time) (*asyncEvent, time.Duration) {
 	return e, 0
 }
 
+// done takes an event out.
 func (q *asyncQueue) done(e *asyncEvent) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -98,8 +116,7 @@ func (q *asyncQueue) all() []*asyncEvent {
 	defer q.mu.Unlock()
 	var out []*asyncEvent
 	for _, seq := range slices.Sorted(maps.Keys(q.running)) {
-		e := *q.running[seq]
-		out = append(out, &e)
+		out = append(out, q.running[seq])
 	}
 	return slices.Concat(out, q.later, q.waiting)
 }
@@ -217,18 +234,19 @@ func (s *Service) tryAsync(ctx context.Context, name string, q *asyncQueue, e *a
 	case err != nil:
 		o = failed("Lambda.ServiceException", "%v", err)
 	}
-	q.done(e)
-	e.Attempts++
-	if e.Attempts > cfg.retries() {
-		s.giveUp(name, cfg, e, "RetriesExhausted", o)
-		return
+	next := *e
+	next.Attempts++
+	next.Due = time.Now().Add(time.Duration(next.Attempts) * s.AsyncRetry)
+	switch {
+	case next.Attempts > cfg.retries():
+		s.giveUp(name, cfg, &next, "RetriesExhausted", o)
+		q.done(e)
+	case next.Due.After(aged):
+		s.giveUp(name, cfg, &next, "EventAgeExceeded", o)
+		q.done(e)
+	default:
+		q.again(&next)
 	}
-	e.Due = time.Now().Add(time.Duration(e.Attempts) * s.AsyncRetry)
-	if e.Due.After(aged) {
-		s.giveUp(name, cfg, e, "EventAgeExceeded", o)
-		return
-	}
-	q.put(e)
 }
 
 // giveUp sends an event to where the failed ones go.

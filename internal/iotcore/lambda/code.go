@@ -46,7 +46,20 @@ func unpack(zipped []byte, dir string) error {
 			return errors.Join(err, os.RemoveAll(temp))
 		}
 	}
-	return os.Rename(temp, dir)
+	return install(temp, dir)
+}
+
+// install puts unpacked code in its place. Where another upload of the same
+// zip was faster, its code stands there.
+func install(temp, dir string) error {
+	err := os.Rename(temp, dir)
+	if err == nil {
+		return nil
+	}
+	if _, there := os.Stat(dir); there == nil {
+		err = nil
+	}
+	return errors.Join(err, os.RemoveAll(temp))
 }
 
 func unpackFile(f *zip.File, dir string, left *int64) error {

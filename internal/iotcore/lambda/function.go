@@ -77,7 +77,9 @@ type deadLetter struct{ TargetArn string }
 
 type loggingConfig struct{ LogFormat, LogGroup string }
 
-func (s *Service) describe(f *function) configuration {
+// describe is a function as it is at a time: the answer to a change is always
+// that it is not ready.
+func (s *Service) describe(f *function, now time.Time) configuration {
 	c := configuration{
 		FunctionName: f.Name, FunctionArn: s.ARN(f.Name), Runtime: f.Runtime, Role: f.Role, Handler: f.Handler,
 		CodeSize: f.CodeSize, CodeSha256: f.CodeSHA256, Description: f.Description, Timeout: f.Timeout, MemorySize: f.MemorySize,
@@ -86,7 +88,7 @@ func (s *Service) describe(f *function) configuration {
 		LoggingConfig: loggingConfig{"Text", f.LogGroup},
 	}
 	c.TracingConfig.Mode, c.EphemeralStorage.Size = "PassThrough", 512
-	if now := time.Now(); !f.settled(now) {
+	if !f.settled(now) {
 		c.LastUpdateStatus = "InProgress"
 		if now.Sub(f.CreatedAt) < settle {
 			c.State, c.StateReason, c.StateReasonCode = "Pending", "The function is being created.", "Creating"

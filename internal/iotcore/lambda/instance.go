@@ -18,6 +18,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/jitr-agent/jitr-agent/internal/iotcore/iam"
 )
 
@@ -112,11 +114,26 @@ func (s *Service) startInstance(ctx context.Context, f function) (*instance, err
 	}
 	in.serving.Go(func() { _ = in.api.Serve(listener) }) // it ends with ErrServerClosed
 	in.serving.Go(func() {
+		// The group goes while its leader still is a zombie: behind Wait, its
+		// number can be another program's.
+		if awaitEnd(in.cmd.Process.Pid) == nil {
+			_ = syscall.Kill(-in.cmd.Process.Pid, syscall.SIGKILL) // the zombie itself is beyond it
+		}
 		in.exit = in.cmd.Wait()
 		in.log.flush()
 		close(in.exited)
 	})
 	return in, nil
+}
+
+// awaitEnd waits for the end of a child, and leaves it to be waited for.
+func awaitEnd(pid int) error {
+	for {
+		err := unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOWAIT, nil)
+		if !errors.Is(err, unix.EINTR) {
+			return err
+		}
+	}
 }
 
 // checkBootstrap says why AWS would not start a bootstrap. An architecture
@@ -298,7 +315,7 @@ func (in *instance) died(id string) outcome {
 func (in *instance) stop() {
 	in.stopOnce.Do(func() {
 		close(in.ending)
-		_ = syscall.Kill(-in.cmd.Process.Pid, syscall.SIGKILL) // ESRCH: it has ended already
+		_ = in.cmd.Process.Kill() // an error says that it has ended; what it started ends with it
 		<-in.exited
 		in.api.Close()
 		in.serving.Wait()

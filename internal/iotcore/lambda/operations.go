@@ -112,7 +112,7 @@ func (s *Service) createFunction(r *awsapi.Request) (any, error) {
 	s.functions[f.Name] = f
 	s.startAsync(f.Name)
 	s.Changed()
-	return s.describe(f), nil
+	return s.describe(f, f.CreatedAt), nil
 }
 
 // setCode unpacks a zip and makes it the function's code.
@@ -175,7 +175,7 @@ func (s *Service) change(r *awsapi.Request, f func(*function) error) (any, error
 	known.CodeSHA256, known.CodeSize = changed.CodeSHA256, changed.CodeSize
 	known.ModifiedAt, known.Revision = time.Now(), awsapi.NewID()
 	s.Changed()
-	return s.describe(known), nil
+	return s.describe(known, known.ModifiedAt), nil
 }
 
 func (s *Service) updateCode(r *awsapi.Request) (any, error) {
@@ -214,7 +214,7 @@ func (s *Service) look(r *awsapi.Request, f func(*function) any) (any, error) {
 
 func (s *Service) getFunction(r *awsapi.Request) (any, error) {
 	return s.look(r, func(f *function) any {
-		out := map[string]any{"Configuration": s.describe(f), "Code": map[string]string{"RepositoryType": "S3"}}
+		out := map[string]any{"Configuration": s.describe(f, time.Now()), "Code": map[string]string{"RepositoryType": "S3"}}
 		if len(f.Tags) > 0 {
 			out["Tags"] = f.Tags
 		}
@@ -226,7 +226,7 @@ func (s *Service) getFunction(r *awsapi.Request) (any, error) {
 }
 
 func (s *Service) getConfiguration(r *awsapi.Request) (any, error) {
-	return s.look(r, func(f *function) any { return s.describe(f) })
+	return s.look(r, func(f *function) any { return s.describe(f, time.Now()) })
 }
 
 func (s *Service) listFunctions(r *awsapi.Request) (any, error) {
@@ -240,7 +240,7 @@ func (s *Service) listFunctions(r *awsapi.Request) (any, error) {
 	names, next := awsapi.Page(slices.Sorted(maps.Keys(s.functions)), q.Get("Marker"), min(size, 50), func(n string) string { return n })
 	list := []configuration{}
 	for _, name := range names {
-		list = append(list, s.describe(s.functions[name]))
+		list = append(list, s.describe(s.functions[name], time.Now()))
 	}
 	out := map[string]any{"Functions": list}
 	if next != "" {
@@ -397,28 +397,21 @@ func (s *Service) tagResource(r *awsapi.Request) (any, error) {
 	if err := r.JSON(&in); err != nil {
 		return nil, err
 	}
-	return s.retag(r, func(tags map[string]string) { maps.Copy(tags, in.Tags) })
+	return s.retag(r, in.Tags)
 }
 
 func (s *Service) untagResource(r *awsapi.Request) (any, error) {
-	return s.retag(r, func(tags map[string]string) {
-		for _, key := range r.URL.Query()["tagKeys"] {
-			delete(tags, key)
-		}
-	})
+	return s.retag(r, nil, r.URL.Query()["tagKeys"]...)
 }
 
-func (s *Service) retag(r *awsapi.Request, f func(map[string]string)) (any, error) {
+func (s *Service) retag(r *awsapi.Request, add map[string]string, remove ...string) (any, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	of, err := s.tagsOf(r)
 	if err != nil {
 		return nil, err
 	}
-	tags := map[string]string{}
-	maps.Copy(tags, *of)
-	f(tags)
-	*of = tags
+	*of = awsapi.Retag(*of, add, remove...)
 	s.Changed()
 	return nil, nil
 }

@@ -16,6 +16,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -67,8 +68,15 @@ func (s *Service) Exists(name string) bool {
 	return ok
 }
 
-// Create makes a group.
+// validName is what CreateLogGroup takes, as the API reference has it.
+var validName = regexp.MustCompile(`^[\w.\-/#]{1,512}$`)
+
+// Create makes a group. A group comes to exist only here, so that no other
+// function has to fear a name that leads out of Service.dir.
 func (s *Service) Create(name string, tags map[string]string) error {
+	if !validName.MatchString(name) || name == "." || name == ".." { // these two are ours: the group is a folder
+		return invalid("1 validation error detected: Value '%s' at 'logGroupName' failed to satisfy constraint", name)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if _, ok := s.groups[name]; ok {

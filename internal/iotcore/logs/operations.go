@@ -66,9 +66,6 @@ func (s *Service) createLogGroup(r *awsapi.Request) (any, error) {
 	if err := r.JSON(&in); err != nil {
 		return nil, err
 	}
-	if in.LogGroupName == "" || len(in.LogGroupName) > 128 {
-		return nil, invalid("1 validation error detected: Value '%s' at 'logGroupName' failed to satisfy constraint", in.LogGroupName)
-	}
 	return nil, s.Create(in.LogGroupName, in.Tags)
 }
 
@@ -120,16 +117,24 @@ func (s *Service) deleteRetentionPolicy(r *awsapi.Request) (any, error) {
 	})
 }
 
+// maxGroups of one answer, and how many there are if nobody asks for less
+// (DescribeLogGroups).
+const maxGroups = 50
+
 func (s *Service) describeLogGroups(r *awsapi.Request) (any, error) {
 	var in struct {
 		LogGroupNamePrefix, NextToken string
-		Limit                         int
+		Limit                         *int
 	}
 	if err := r.JSON(&in); err != nil {
 		return nil, err
 	}
-	if in.Limit == 0 {
-		in.Limit = 50
+	limit := maxGroups
+	if in.Limit != nil {
+		limit = *in.Limit
+	}
+	if limit < 1 || limit > maxGroups {
+		return nil, invalid("1 validation error detected: Value '%d' at 'limit' failed to satisfy constraint: Member must have value from 1 to %d", limit, maxGroups)
 	}
 	type described struct {
 		ARN          string `json:"arn"`
@@ -141,7 +146,7 @@ func (s *Service) describeLogGroups(r *awsapi.Request) (any, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	names := slices.DeleteFunc(slices.Sorted(maps.Keys(s.groups)), func(n string) bool { return !strings.HasPrefix(n, in.LogGroupNamePrefix) })
-	names, next := awsapi.Page(names, in.NextToken, in.Limit, func(n string) string { return n })
+	names, next := awsapi.Page(names, in.NextToken, limit, func(n string) string { return n })
 	list := []described{}
 	for _, name := range names {
 		g := s.groups[name]
@@ -313,12 +318,7 @@ func (s *Service) tagResource(r *awsapi.Request) (any, error) {
 		return nil, err
 	}
 	return nil, s.change(nameOf(r.Field("resourceArn")), func(g *group) error {
-		tags := maps.Clone(g.Tags)
-		if tags == nil {
-			tags = map[string]string{}
-		}
-		maps.Copy(tags, in.Tags)
-		g.Tags = tags
+		g.Tags = awsapi.Retag(g.Tags, in.Tags)
 		return nil
 	})
 }
@@ -329,10 +329,7 @@ func (s *Service) untagResource(r *awsapi.Request) (any, error) {
 		return nil, err
 	}
 	return nil, s.change(nameOf(r.Field("resourceArn")), func(g *group) error {
-		g.Tags = maps.Clone(g.Tags)
-		for _, key := range in.TagKeys {
-			delete(g.Tags, key)
-		}
+		g.Tags = awsapi.Retag(g.Tags, nil, in.TagKeys...)
 		return nil
 	})
 }

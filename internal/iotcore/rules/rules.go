@@ -1,12 +1,12 @@
 // Package rules is the rule engine of AWS IoT Core as far as just-in-time
 // registration, initialisation and lifecycle need it: topic rules in IoT SQL
-// with the actions lambda, sqs, republish and cloudwatchLogs, and an error
-// action.
+// with the actions lambda and sqs, and an error action.
 //
 // It promises that a rule does only what it may: a Lambda function is called
 // where the function's own policy allows iot.amazonaws.com on behalf of this
-// rule, and the other actions happen with a role that trusts iot.amazonaws.com.
-// Messages are looked at in their order, on a goroutine of its own.
+// rule, and a queue gets a message with a role that trusts iot.amazonaws.com.
+// Messages are looked at in their order, on a goroutine of its own, and each
+// one that Observe took in before Run is told to end.
 package rules
 
 import (
@@ -23,7 +23,6 @@ import (
 	"github.com/jitr-agent/jitr-agent/internal/iotcore/awsapi"
 	"github.com/jitr-agent/jitr-agent/internal/iotcore/iam"
 	"github.com/jitr-agent/jitr-agent/internal/iotcore/lambda"
-	"github.com/jitr-agent/jitr-agent/internal/iotcore/logs"
 	"github.com/jitr-agent/jitr-agent/internal/iotcore/sqs"
 )
 
@@ -33,9 +32,6 @@ type Config struct {
 	IAM    *iam.Service
 	Lambda *lambda.Service
 	SQS    *sqs.Service
-	Logs   *logs.Service
-	// Publish sends a message of the service itself.
-	Publish func(topic string, payload []byte, qos byte) error
 	// Matches is the broker's own rule of topic filters.
 	Matches func(filter, topic string) bool
 	// Copies is how often a message is put into a queue: at least once is
@@ -95,15 +91,26 @@ func (e *Engine) Observe(m Message) {
 	}
 }
 
-// Run looks at messages until ctx ends.
+// take empties the queue.
+func (e *Engine) take() []Message {
+	e.queueMu.Lock()
+	defer e.queueMu.Unlock()
+	batch := e.queue
+	e.queue = nil
+	return batch
+}
+
+// Run looks at messages until ctx ends, and then once more at those that are
+// in the queue: their publishers have the PUBACK.
 func (e *Engine) Run(ctx context.Context) {
 	for {
-		e.queueMu.Lock()
-		batch := e.queue
-		e.queue = nil
-		e.queueMu.Unlock()
+		last := ctx.Err() != nil
+		batch := e.take()
 		for _, m := range batch {
 			e.judge(m)
+		}
+		if last {
+			return
 		}
 		if len(batch) > 0 {
 			continue
@@ -111,7 +118,6 @@ func (e *Engine) Run(ctx context.Context) {
 		select {
 		case <-e.wake:
 		case <-ctx.Done():
-			return
 		}
 	}
 }
@@ -133,7 +139,7 @@ func (e *Engine) judge(m Message) {
 		}
 		var failures []failure
 		for _, a := range r.Actions {
-			if err := e.do(a, r, m, payload); err != nil {
+			if err := e.do(a, r, payload); err != nil {
 				failures = append(failures, failure{a.kind(), a.resource(), err.Error()})
 				e.Log.Warn("A rule's action failed.", zap.String("rule", r.Name), zap.String("topic", m.Topic), zap.String("action", a.kind()), zap.Error(err))
 			}
@@ -162,7 +168,7 @@ func (e *Engine) report(r *rule, m Message, failures []failure) {
 		"base64OriginalPayload": base64.StdEncoding.EncodeToString(m.Payload), "failures": failures,
 	})
 	if err == nil {
-		err = e.do(*r.ErrorAction, r, m, payload)
+		err = e.do(*r.ErrorAction, r, payload)
 	}
 	if err != nil {
 		e.Log.Warn("A rule's error action failed too; the message is lost.", zap.String("rule", r.Name), zap.String("topic", m.Topic), zap.Error(err))
@@ -173,7 +179,7 @@ func (e *Engine) report(r *rule, m Message, failures []failure) {
 const service = "iot.amazonaws.com"
 
 // do carries out one action.
-func (e *Engine) do(a action, r *rule, m Message, payload []byte) error {
+func (e *Engine) do(a action, r *rule, payload []byte) error {
 	switch {
 	case a.Lambda != nil:
 		if !e.Lambda.Allows(a.Lambda.FunctionArn, service, e.ARN(r.Name)) {
@@ -196,22 +202,6 @@ func (e *Engine) do(a action, r *rule, m Message, payload []byte) error {
 			}
 		}
 		return nil
-	case a.Republish != nil:
-		topic, err := substitute(a.Republish.Topic, m, e.Place.Account)
-		if err != nil {
-			return err
-		}
-		if err := e.mayAs(r, a.Republish.RoleArn, "iot:Publish", e.Place.ARN("iot", "topic/"+topic)); err != nil {
-			return err
-		}
-		return e.Publish(topic, payload, byte(a.Republish.QoS))
-	case a.CloudwatchLogs != nil:
-		group := a.CloudwatchLogs.LogGroupName
-		stream := time.Now().UTC().Format("2006/01/02") + "/" + r.Name
-		if err := e.mayAs(r, a.CloudwatchLogs.RoleArn, "logs:PutLogEvents", e.Logs.ARN(group)+":log-stream:"+stream); err != nil {
-			return err
-		}
-		return e.Logs.Put(group, stream, logs.Event{At: time.Now().UnixMilli(), Message: string(payload)})
 	}
 	return errors.New("the rule has an action that the emulator does not know")
 }

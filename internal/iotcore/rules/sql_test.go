@@ -98,20 +98,6 @@ func TestParseErrors(t *testing.T) {
 	}
 }
 
-func TestSubstitute(t *testing.T) {
-	m := Message{Topic: "init/gw-1", Payload: []byte(`{"a":{"b":1}}`)}
-	for template, want := range map[string]string{
-		"x/${topic(2)}/y": "x/gw-1/y", "${a.b}": "1", "${none}": "undefined", "plain": "plain",
-	} {
-		if got, err := substitute(template, m, ""); err != nil || got != want {
-			t.Errorf("%s: %q, %v; want %q", template, got, err, want)
-		}
-	}
-	if _, err := substitute("${a", m, ""); err == nil {
-		t.Error("a template without its end was taken")
-	}
-}
-
 func FuzzParse(f *testing.F) {
 	f.Add(`SELECT *, a.b AS c, topic(1) FROM 'x/#' WHERE NOT (a = 'b') AND 1 < 2 OR isNull(c)`, event)
 	f.Fuzz(func(t *testing.T, sql, payload string) {

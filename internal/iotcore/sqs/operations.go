@@ -444,12 +444,7 @@ func (s *Service) changeMessageVisibility(r *awsapi.Request) (any, error) {
 func (s *Service) tagQueue(r *awsapi.Request) (any, error) {
 	var in struct{ Tags map[string]string }
 	return s.with(r, &in, func(q *queue) (any, error) {
-		tags := maps.Clone(q.tags)
-		if tags == nil {
-			tags = map[string]string{}
-		}
-		maps.Copy(tags, in.Tags)
-		q.tags = tags
+		q.tags = awsapi.Retag(q.tags, in.Tags)
 		s.changed()
 		return nil, nil
 	})
@@ -458,10 +453,7 @@ func (s *Service) tagQueue(r *awsapi.Request) (any, error) {
 func (s *Service) untagQueue(r *awsapi.Request) (any, error) {
 	var in struct{ TagKeys []string }
 	return s.with(r, &in, func(q *queue) (any, error) {
-		q.tags = maps.Clone(q.tags)
-		for _, key := range in.TagKeys {
-			delete(q.tags, key)
-		}
+		q.tags = awsapi.Retag(q.tags, nil, in.TagKeys...)
 		s.changed()
 		return nil, nil
 	})

@@ -41,8 +41,11 @@ func (f *function) handle(ctx context.Context, e event) (any, error) {
 	case e.Records != nil:
 		failed := []failure{}
 		for _, r := range e.Records {
-			if strings.HasPrefix(r.Body, "bad") {
+			switch {
+			case strings.HasPrefix(r.Body, "bad"):
 				failed = append(failed, failure{r.MessageID})
+			case strings.HasPrefix(r.Body, "slow"): // a place is taken for a while
+				time.Sleep(500 * time.Millisecond)
 			}
 		}
 		return map[string]any{"batchItemFailures": failed}, nil
