@@ -47,11 +47,13 @@ type conn struct {
 	stall  time.Duration
 
 	// The reading side is used by paho's single reader only.
-	guard   guard
-	buffer  []byte
-	unread  []byte // the part of buffer that has not been handed on
-	readErr error  // what came with the last bytes
-	acked   func(id uint16, code byte)
+	guard    guard
+	buffer   []byte
+	unread   []byte // the part of buffer that has not been handed on
+	readErr  error  // what came with the last bytes
+	acked    func(id uint16, code byte)
+	hasten   func() bool // whether the peer is to be hastened before the next read
+	hastener *hastener   // nil where it cannot be
 
 	// The last byte in each direction, in nanoseconds since opened: a wall
 	// clock would jump.
@@ -71,6 +73,8 @@ func newConn(c net.Conn, stall time.Duration) *conn {
 		stall:   stall,
 		buffer:  make([]byte, readSize),
 		opened:  time.Now(),
+
+		hastener: newHastener(c),
 	}
 	go wrapped.flush()
 	return wrapped
@@ -205,6 +209,9 @@ func (c *conn) Close() error {
 	c.refuse(net.ErrClosed)
 	c.wake()
 	<-c.flushed
+	if c.hastener != nil {
+		c.hastener.close()
+	}
 	return c.Conn.Close()
 }
 
@@ -238,6 +245,9 @@ func (c *conn) Read(p []byte) (int, error) {
 		if c.readErr != nil {
 			c.fail(c.readErr)
 			return 0, c.readErr
+		}
+		if c.hastener != nil && c.hasten != nil && c.hasten() {
+			c.hastener.hasten()
 		}
 		n, err := c.Conn.Read(c.buffer)
 		c.unread, c.readErr = c.buffer[:n], err

@@ -11,28 +11,28 @@ import (
 // Who finds none waits until half of them have come back: then the next packets
 // leave together, where one for each PUBACK would be a TLS record, a system call
 // and two wake-ups each, three times the CPU time. What is still in flight keeps
-// the link busy meanwhile. It needs hasten: a server with Nagle's algorithm
-// sends one PUBACK and keeps the others back until it has our TCP
-// acknowledgement, for which the kernel would wait up to 40 ms. Where that cannot
-// be helped, the first place that comes back ends the wait.
+// the link busy meanwhile. That needs somebody who hastens the peer, see
+// hastener; where that cannot be, the first place that comes back ends the wait.
 //
 // A place that comes back is the last one to be used again, so that a PUBACK
 // that comes twice does no harm.
 type places struct {
-	mu     sync.Mutex
-	ring   [maxInFlight]uint16
-	first  int // in ring: the next one to be taken
-	free   int
-	limit  int           // of all, free or not
-	full   bool          // none was left, and not enough are back yet
-	back   chan struct{} // closed when they are, nil while nobody waits
-	hasten func()        // makes PUBACKs come that the peer keeps back; may be nil
+	mu       sync.Mutex
+	ring     [maxInFlight]uint16
+	first    int // in ring: the next one to be taken
+	free     int
+	limit    int           // of all, free or not
+	hastened bool          // somebody asks whether the peer is to be hastened
+	full     bool          // none was left, and not enough are back yet
+	begun    bool          // they have begun to come back, and the peer is to be hastened
+	back     chan struct{} // closed when enough are, nil while nobody waits
 }
 
-// open makes the identifiers 1 to limit.
-func (p *places) open(limit int, hasten func()) {
+// open makes the identifiers 1 to limit. hastened says that somebody calls
+// hasten and does what it says.
+func (p *places) open(limit int, hastened bool) {
 	p.mu.Lock()
-	p.limit, p.hasten = limit, hasten
+	p.limit, p.hastened = limit, hastened
 	p.mu.Unlock()
 	for id := range limit {
 		p.put(uint16(id + 1))
@@ -73,15 +73,23 @@ func (p *places) put(id uint16) {
 	defer p.mu.Unlock()
 	p.ring[(p.first+p.free)%len(p.ring)] = id
 	p.free++
-	if p.full && p.hasten != nil && 2*p.free < p.limit {
-		if p.free == 1 {
-			p.hasten()
-		}
+	if p.full && p.hastened && 2*p.free < p.limit {
+		p.begun = p.begun || p.free == 1
 		return
 	}
-	p.full = false
+	p.full, p.begun = false, false
 	if p.back != nil {
 		close(p.back)
 		p.back = nil
 	}
+}
+
+// hasten says, once for each wait, that PUBACKs have begun to come, so that the
+// others may be kept back by now.
+func (p *places) hasten() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	begun := p.begun
+	p.begun = false
+	return begun
 }

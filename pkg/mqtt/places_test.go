@@ -29,11 +29,7 @@ func TestPlaces(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			var p places
 			hastened := 0
-			var hasten func()
-			if tt.hastened {
-				hasten = func() { hastened++ }
-			}
-			p.open(tt.limit, hasten)
+			p.open(tt.limit, tt.hastened)
 			lost := make(chan struct{})
 			for want := range tt.limit {
 				if id, err := p.take(t.Context(), lost); err != nil || int(id) != want+1 {
@@ -61,6 +57,9 @@ func TestPlaces(t *testing.T) {
 				}
 				p.put(uint16(n))
 				synctest.Wait()
+				if p.hasten() {
+					hastened++
+				}
 			}
 			if want := min(takers, tt.waitsFor); len(taken) != want {
 				t.Errorf("%+v: %d of %d who wait have a place", tt, len(taken), want)
@@ -109,12 +108,18 @@ func TestHastener(t *testing.T) {
 	pipe, other := net.Pipe()
 	defer pipe.Close()
 	defer other.Close()
-	if hasten := hastener(tls.Client(wrapped{conn}, &tls.Config{})); hasten == nil {
-		t.Error("no socket is found below TLS")
-	} else {
-		hasten()
+	h := newHastener(tls.Client(wrapped{conn}, &tls.Config{}))
+	if h == nil {
+		t.Fatal("no socket is found below TLS")
 	}
-	if hastener(tls.Client(wrapped{pipe}, &tls.Config{})) != nil {
+	begin := time.Now()
+	h.hasten()
+	if took := time.Since(begin); took < gathering {
+		t.Errorf("PUBACKs had %s to gather; want %s", took, gathering)
+	}
+	h.close()
+	h.hasten() // which neither waits for ever nor harms
+	if newHastener(tls.Client(wrapped{pipe}, &tls.Config{})) != nil {
 		t.Error("a pipe passes for a socket")
 	}
 }

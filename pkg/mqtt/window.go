@@ -56,7 +56,8 @@ func (w *window) ConAckReceived(_ io.Writer, _ *packets.Connect, ack *packets.Co
 	if p := ack.Properties; p != nil && p.ReceiveMaximum != nil {
 		w.limit = min(w.limit, int(*p.ReceiveMaximum))
 	}
-	w.free.open(w.limit, hastener(w.conn.Conn))
+	w.free.open(w.limit, w.conn.hastener != nil)
+	w.conn.hasten = w.free.hasten
 	w.conn.acked = w.acknowledged
 	return nil
 }
