@@ -61,7 +61,8 @@ type Limits struct {
 }
 
 // Config is what a Buffer needs. The callbacks are optional; they are called
-// without a lock held, one at a time, and must not call the buffer back.
+// without a lock held, from several goroutines, and must not call the buffer
+// back.
 type Config struct {
 	Dir      string // of the log; made when it is needed
 	Limits   Limits
@@ -92,6 +93,7 @@ type entry struct {
 	stamp   stamp     // complete for one that was read from the log, else stream and seq
 	done    func(error)
 	log     uint64 // sequence number in the log, 0 for "in memory only"
+	to      uint64 // the last one, where it stands for a range
 	sent    bool   // in flight, on the present connection
 	settled bool   // nothing more is to be done for it
 	pending bool   // waits for a gap record or a dead letter to be written
@@ -120,6 +122,7 @@ type Buffer struct {
 	// logNext, then what is in memory. What was not stored is always behind
 	// what was.
 	flight      fifo[*entry]
+	mixed       bool // flight is not in the order of the log, or reaches beyond readNext
 	queue       fifo[*entry]
 	memory      int64  // bytes in flight and queue
 	inFlight    int64  // bytes in flight
@@ -143,15 +146,17 @@ type Buffer struct {
 	over        State     // StateFull or StateDiskFull while messages give way to newer ones, else ""
 	overErr     error     // what the disk lacks, for StateDiskFull
 	lookAt      time.Time // when that is looked at again
-	refused     int64
-	ackedTo     uint64 // in the log: all up to here is acknowledged
-	unflushed   int    // acknowledgements that the log may forget in a crash
+	beyond      []span    // in the log: settled behind some that are not, not to be sent again
+	sifting     bool      // the oldest are being looked at, so that nobody else may drop them
+	ackedTo     uint64    // in the log: all up to here is acknowledged
+	unflushed   int       // acknowledgements that the log may forget in a crash
 	ackedAt     time.Time
 	state       State // as last told
 	writable    bool  // the last write succeeded
 
 	log  *seglog.Log // nil until it is open, which may fail
 	disk disk        // of the committing goroutine
+	fs   seglog.FS   // of tests; nil is the machine's
 }
 
 // New makes a buffer; Run brings it to life. What is put before is held in

@@ -2,9 +2,8 @@ package buffer
 
 import (
 	"context"
+	"slices"
 	"time"
-
-	"github.com/cenkalti/backoff/v4"
 )
 
 const (
@@ -54,69 +53,70 @@ func (b *Buffer) Run(ctx context.Context) {
 func (b *Buffer) work() time.Duration {
 	for {
 		now := time.Now()
-		if b.disk.retryAt.After(now) { // the disk failed a moment ago
-			b.mu.Lock()
-			b.wakeAt = b.disk.retryAt
-			b.mu.Unlock()
-			return b.disk.retryAt.Sub(now)
-		}
 		b.mu.Lock()
-		job, at := b.nextJob(now)
+		j, at := b.nextJob(now)
 		b.wakeAt = at
 		b.mu.Unlock()
-		if job == nil {
+		if j.do == nil {
 			if at.IsZero() {
 				return -1
 			}
 			return max(0, at.Sub(now))
 		}
-		err := job()
-		b.disk.tried(err, now)
+		j.trial.ended(j.do(), now)
 		b.tell()
 	}
 }
 
-// nextJob is what is due now, or nil and when something will be. The lock is
+// job is something to write, and how that went so far.
+type job struct {
+	do    func() error
+	trial *trial
+}
+
+// nextJob is what is due now, or none and when something will be. The lock is
 // held.
-func (b *Buffer) nextJob(now time.Time) (job func() error, at time.Time) {
-	soonest := func(t time.Time) {
-		if at.IsZero() || t.Before(at) {
-			at = t
+func (b *Buffer) nextJob(now time.Time) (next job, at time.Time) {
+	// ready says that it is time for what is due, and that what it is to be tried
+	// on did not fail a moment ago. Else it notes when that will be.
+	ready := func(due time.Time, t *trial) bool {
+		if t.retryAt.After(due) {
+			due = t.retryAt
 		}
-	}
-	if !b.pendingFrom.IsZero() {
-		due := b.pendingFrom.Add(pendAfter)
-		if !due.After(now) {
-			return b.settlePending, time.Time{}
+		if due.After(now) && (at.IsZero() || due.Before(at)) {
+			at = due
 		}
-		soonest(due)
+		return !due.After(now)
 	}
+	log, side := &b.disk.log, &b.disk.side
 	if b.log == nil {
-		return b.reopen, time.Time{} // retryAt paces it
-	}
-	if due, any := b.spillDue(); any {
-		if !due.After(now) {
-			return b.spill, time.Time{}
+		if ready(now, log) {
+			return job{b.reopen, log}, time.Time{}
 		}
-		soonest(due)
+		return job{}, at
+	}
+	if !b.pendingFrom.IsZero() && ready(b.pendingFrom.Add(pendAfter), side) {
+		return job{b.settlePending, side}, time.Time{}
+	}
+	if due, any := b.spillDue(); any && ready(due, log) {
+		return job{b.spill, log}, time.Time{}
 	}
 	if b.unflushed > 0 {
 		due := b.ackedAt.Add(flushAfter)
-		if !due.After(now) || b.unflushed >= flushEvery {
-			return b.flush, time.Time{}
+		if b.unflushed >= flushEvery {
+			due = now
 		}
-		soonest(due)
-	}
-	if b.disk.err != nil {
-		return b.probe, time.Time{} // retryAt paces it
-	}
-	if b.over == StateDiskFull {
-		if !b.lookAt.After(now) {
-			return func() error { return nil }, time.Time{} // whoever calls it looks
+		if ready(due, log) {
+			return job{b.flush, log}, time.Time{}
 		}
-		soonest(b.lookAt)
 	}
-	return nil, at
+	if log.err != nil && ready(now, log) {
+		return job{b.log.Probe, log}, time.Time{}
+	}
+	if b.over == StateDiskFull && ready(b.lookAt, log) {
+		return job{func() error { return log.err }, log}, time.Time{} // who calls it looks
+	}
+	return job{}, at
 }
 
 // direct says that messages go to the cloud without a stop on the disk: the
@@ -174,7 +174,7 @@ func (b *Buffer) toSpill(now time.Time) []*entry {
 		if !b.due(e).After(now) {
 			late = len(all)
 		}
-		return bytes < chunk
+		return bytes < chunk || late == 0 && b.direct()
 	})
 	if b.direct() {
 		return all[:late]
@@ -223,11 +223,19 @@ func (b *Buffer) spill() error {
 // lock is held.
 func (b *Buffer) stored(batch []*entry) {
 	for _, e := range batch {
-		if !e.sent && !e.settled {
+		// Not over what came to lie between: the link was cut meanwhile, or the
+		// log was opened late.
+		if !e.sent && !e.settled || e.log != b.readNext {
+			b.mixed = true
 			break
 		}
 		b.readNext = e.log + 1
 		b.generation++
+	}
+	for _, e := range batch {
+		if e.settled {
+			b.remember(e)
+		}
 	}
 	for b.queue.len() > 0 {
 		e := b.queue.at(0)
@@ -260,27 +268,26 @@ func (b *Buffer) finish() {
 	b.closed = true
 	b.makeRoom()
 	b.mu.Unlock()
-	var lost []func(error)
-	for b.log != nil {
-		b.mu.Lock()
-		left := 0
-		b.unstored(func(*entry) bool { left++; return true })
-		b.mu.Unlock()
-		if left == 0 || b.spill() != nil {
-			break
+	if b.log != nil {
+		for b.left() > 0 && b.spill() == nil {
 		}
+		_ = b.settlePending() // what fails here is found again
 	}
-	_ = b.settlePending() // what fails here is found again, or was told as a failure before
+	var told []func(error)
 	b.mu.Lock()
-	b.unstored(func(e *entry) bool {
+	untold := func(e *entry) bool {
 		if e.done != nil {
-			lost = append(lost, e.done)
+			told = append(told, e.done)
 			e.done = nil
 		}
 		return true
-	})
+	}
+	b.unstored(untold)
+	for _, e := range slices.Concat(b.drops, b.dead) {
+		untold(e)
+	}
 	b.mu.Unlock()
-	for _, done := range lost {
+	for _, done := range told {
 		done(ErrClosed)
 	}
 	if b.log != nil {
@@ -289,10 +296,10 @@ func (b *Buffer) finish() {
 	b.disk.close()
 }
 
-// retries is the policy for a disk that fails: 1 s doubling to 30 s. A message
-// waits in memory meanwhile, or its producer does.
-func retries() *backoff.ExponentialBackOff {
-	return backoff.NewExponentialBackOff(
-		backoff.WithInitialInterval(time.Second), backoff.WithMultiplier(2), backoff.WithMaxInterval(30*time.Second),
-		backoff.WithMaxElapsedTime(0)) // its default gives up after 15 minutes
+// left is how many messages are in memory only.
+func (b *Buffer) left() (n int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.unstored(func(*entry) bool { n++; return true })
+	return n
 }

@@ -21,23 +21,19 @@ const (
 func deadDir(dir string) string { return filepath.Join(dir, "dead") }
 
 // keepDead writes dead letters to their own log. A record there has the reason
-// code and the time, 1 and 8 bytes, before the record of the message. It gives
-// the messages that were written.
-func (b *Buffer) keepDead(dead []*entry) ([]Message, error) {
+// code and the time, 1 and 8 bytes, before the record of the message.
+func (b *Buffer) keepDead(dead []*entry) error {
 	if b.disk.dead == nil {
 		log, err := seglog.Open(deadDir(b.cfg.Dir), seglog.Options{
-			SegmentSize: deadSegment, MaxSize: deadSize, KeepFree: b.keepFree(),
+			SegmentSize: deadSegment, MaxSize: deadSize, KeepFree: b.keepFree(), FS: b.fs,
 		})
 		if err != nil {
-			return nil, err
+			return err
 		}
 		b.disk.dead = log
 	}
 	now := b.cfg.Clock.now()
-	var (
-		records [][]byte
-		letters []Message
-	)
+	var records [][]byte
 	b.mu.Lock()
 	for _, e := range dead {
 		if e.log == 0 {
@@ -45,7 +41,6 @@ func (b *Buffer) keepDead(dead []*entry) ([]Message, error) {
 		}
 		record := binary.BigEndian.AppendUint64([]byte{e.code}, uint64(now.mono.UnixMilli()))
 		records = append(records, appendRecord(record, &e.message, e.stamp))
-		letters = append(letters, e.message)
 	}
 	b.mu.Unlock()
 	for len(records) > 0 {
@@ -56,11 +51,11 @@ func (b *Buffer) keepDead(dead []*entry) ([]Message, error) {
 		}
 		_, to, ok := b.disk.dead.OldestSegment()
 		if !ok || !errors.Is(err, seglog.ErrFull) {
-			return nil, fmt.Errorf("keep a dead letter: %w", err)
+			return fmt.Errorf("keep a dead letter: %w", err)
 		}
 		b.disk.dead.Ack(to)
 	}
-	return letters, nil
+	return nil
 }
 
 func (b *Buffer) keepFree() int64 {

@@ -11,23 +11,34 @@ import (
 
 // disk is what the committing goroutine alone has: files, and how they fare.
 type disk struct {
-	gaps     gapBook
-	dead     *seglog.Log // nil until there is a dead letter
-	arena    []byte
-	failures *backoff.ExponentialBackOff
-	err      error     // of the last attempt
-	retryAt  time.Time // not before
+	gaps  gapBook
+	dead  *seglog.Log // nil until there is a dead letter
+	arena []byte
+	log   trial // of the log
+	side  trial // of gap records and dead letters, which must not hold up the log
 }
 
-// tried notes how an attempt at now ended.
-func (d *disk) tried(err error, now time.Time) {
-	d.err = err
+// trial is how writing goes, and paces it where it fails: 1 s doubling to 30 s.
+// A message waits in memory meanwhile, or its producer does.
+type trial struct {
+	err      error // of the last attempt
+	retryAt  time.Time
+	failures *backoff.ExponentialBackOff
+}
+
+// ended notes how an attempt at now ended.
+func (t *trial) ended(err error, now time.Time) {
+	t.err, t.retryAt = err, time.Time{}
 	if err == nil {
-		d.retryAt = time.Time{}
-		d.failures.Reset()
+		t.failures = nil
 		return
 	}
-	d.retryAt = now.Add(d.failures.NextBackOff())
+	if t.failures == nil {
+		t.failures = backoff.NewExponentialBackOff(
+			backoff.WithInitialInterval(time.Second), backoff.WithMultiplier(2), backoff.WithMaxInterval(30*time.Second),
+			backoff.WithMaxElapsedTime(0)) // its default gives up after 15 minutes
+	}
+	t.retryAt = now.Add(t.failures.NextBackOff())
 }
 
 // encode gives each entry its stamp and makes the records for the log, which
@@ -65,12 +76,10 @@ func segmentSize(maxSize int64) int { return int(min(1<<20, max(256<<10, maxSize
 // open opens the log and what is beside it. Where that fails the buffer works
 // in memory, and tries again.
 func (b *Buffer) open() {
-	b.disk.failures = retries()
 	err := b.reopen()
-	b.disk.tried(err, time.Now())
+	b.disk.log.ended(err, time.Now())
 	close(b.opened)
 	b.tell()
-	wake(b.changed)
 }
 
 // reopen is one attempt to open the log.
@@ -86,7 +95,7 @@ func (b *Buffer) reopen() error {
 	limits := b.limits
 	b.mu.Unlock()
 	log, err := seglog.Open(b.cfg.Dir, seglog.Options{
-		SegmentSize: segmentSize(limits.MaxSize), MaxSize: limits.MaxSize, KeepFree: limits.KeepFree,
+		SegmentSize: segmentSize(limits.MaxSize), MaxSize: limits.MaxSize, KeepFree: limits.KeepFree, FS: b.fs,
 	})
 	if err != nil {
 		return err
@@ -100,6 +109,7 @@ func (b *Buffer) reopen() error {
 			}
 		}
 	}
+	defer wake(b.changed) // there may be something to send
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.disk.gaps = gaps
@@ -112,52 +122,68 @@ func (b *Buffer) reopen() error {
 	return nil
 }
 
-// probe sees whether a disk that failed takes writes again.
-func (b *Buffer) probe() error { return b.log.Probe() }
-
 // overflow makes room after err, where that is what the disk lacks.
 func (b *Buffer) overflow(err error) error {
 	if s := b.log.Stats().State; s != seglog.Full && s != seglog.DiskFull {
 		return err
 	}
+	before := b.acknowledged()
+	if dropErr := b.settleDrops(); dropErr != nil {
+		return errors.Join(err, dropErr)
+	}
+	if b.acknowledged() > before {
+		return nil // that may have been enough
+	}
 	dropped, dropErr := b.dropOldest(err)
 	switch {
 	case dropErr != nil:
 		return errors.Join(err, dropErr)
-	case dropped:
+	case dropped && b.acknowledged() > before:
 		return nil // the next round finds the room
 	}
 	b.mu.Lock()
 	refuse := b.limits.RefuseNew && b.log.Stats().State == seglog.Full
-	var told []func(error)
+	var (
+		told []func(error)
+		own  uint64
+	)
 	if refuse {
 		_, b.refusing, _ = b.log.OldestSegment()
 		b.refusing = max(1, b.refusing)
-		told = b.refuse()
+		told, own = b.refuse()
 	}
 	b.mu.Unlock()
 	for _, done := range told {
 		done(ErrFull)
 	}
+	if own > 0 && b.cfg.Lost != nil {
+		b.cfg.Lost(own, Full, 0) // not promised to anybody, but counted
+	}
 	return err
 }
 
-// refuse gives back what is in memory and was not sent; the lock is held.
-func (b *Buffer) refuse() (told []func(error)) {
-	var gone []*entry
+// acknowledged is up to where the log is.
+func (b *Buffer) acknowledged() uint64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.ackedTo
+}
+
+// refuse gives back what is in memory and was not sent: those who wait are to be
+// told, and own is the number of those for which nobody waits. The lock is held.
+func (b *Buffer) refuse() (told []func(error), own uint64) {
 	for i := range b.queue.len() {
-		if e := b.queue.at(i); e.log == 0 && !e.settled {
-			gone = append(gone, e)
+		e := b.queue.at(i)
+		if e.log != 0 || e.settled {
+			continue
 		}
-	}
-	for _, e := range gone {
 		if e.done != nil {
 			told = append(told, e.done)
 			e.done = nil
 		} else {
-			b.refused++
+			own++
 		}
 		b.settle(e)
 	}
-	return told
+	return told, own
 }

@@ -94,24 +94,23 @@ func (b *Buffer) disconnect() {
 // rewind makes the queue begin with the oldest that is not settled; the lock is
 // held.
 func (b *Buffer) rewind() {
-	var back, refused []*entry
+	var kept, back, settled []*entry
 	for b.flight.len() > 0 {
 		e := b.flight.pop()
-		if e.settled {
+		switch {
+		case e.settled:
+			settled = append(settled, e)
 			continue
-		}
-		if e.pending && e.code != 0 {
-			// It must not be sent again: a server that hangs up behind each
-			// refusal would hear nothing else for ever.
-			refused = append(refused, e)
+		case e.pending:
+			// It is not sent again: a server that hangs up behind each refusal would
+			// hear nothing else for ever.
+			kept = append(kept, e)
 			continue
 		}
 		b.inFlight -= e.size
 		e.sent = false
 		if e.log == 0 {
-			if !e.pending { // one that is pending will be settled without us
-				back = append(back, e)
-			}
+			back = append(back, e)
 			continue
 		}
 		b.memory -= e.size
@@ -124,25 +123,15 @@ func (b *Buffer) rewind() {
 	for _, e := range slices.Backward(back) {
 		b.queue.pushFront(e)
 	}
-	for _, e := range refused {
+	for _, e := range kept {
 		b.flight.push(e)
 	}
-	// What was not begun to be written is found again by the next connection.
-	b.drops = keepTaken(b.drops)
+	b.mixed = len(kept) > 0
+	for _, e := range settled {
+		b.remember(e)
+	}
 	b.again = nil
 	b.generation++
-}
-
-// keepTaken is what of list does not come again: entries that are being
-// written, and those that were never stored.
-func keepTaken(list []*entry) []*entry {
-	var kept []*entry
-	for _, e := range list {
-		if e.taken || e.log == 0 {
-			kept = append(kept, e)
-		}
-	}
-	return kept
 }
 
 // drain is one connection's sending side, of one goroutine.
@@ -179,6 +168,9 @@ func (d *drain) next() (m Message, outcome func(byte, error), wait time.Duration
 			return Message{}, nil, 0
 		}
 		if d.readNext < d.logNext {
+			if d.sifting {
+				return Message{}, nil, 0
+			}
 			e, again := d.read()
 			switch {
 			case e != nil:
@@ -214,6 +206,11 @@ func (d *drain) next() (m Message, outcome func(byte, error), wait time.Duration
 func (b *Buffer) fly(e *entry) {
 	e.sent = true
 	b.inFlight += e.size
+	if n := b.flight.len(); n == 0 {
+		b.mixed = false
+	} else if last := b.flight.at(n - 1); e.log != 0 && (last.log == 0 || last.log > e.log) {
+		b.mixed = true
+	}
 	b.flight.push(e)
 }
 
@@ -295,7 +292,8 @@ func (d *drain) read() (e *entry, wait time.Duration) {
 	}
 	d.mu.Lock()
 	switch {
-	case d.generation != d.Buffer.generation: // what was read may not be wanted any more
+	case d.generation != d.Buffer.generation || d.sifting: // what was read may not be wanted any more
+		d.reader = nil
 		return nil, 0
 	case errors.Is(err, io.EOF): // acknowledged meanwhile, all of it
 		d.readNext = d.logNext
@@ -304,16 +302,17 @@ func (d *drain) read() (e *entry, wait time.Duration) {
 	case err != nil:
 		return nil, rereadAfter
 	}
+	d.readNext = found.Seq + max(1, found.Lost)
+	if d.known(found.Seq) {
+		d.advance()
+		return nil, 0
+	}
 	if found.Lost > 0 {
-		d.drop(&entry{log: found.Seq, gap: d.lostGap(found.Lost)})
-		d.readNext = found.Seq + found.Lost
+		d.drop(&entry{log: found.Seq, to: found.Seq + found.Lost - 1, gap: d.lostGap(found.Lost)})
 		return nil, 0
 	}
-	d.nameLost(s)
-	d.readNext, d.last = found.Seq+1, s
-	if d.dying(found.Seq) {
-		return nil, 0
-	}
+	d.nameLost(found.Seq, s)
+	d.last = s
 	e = &entry{message: m, stamp: s, log: found.Seq}
 	now := d.now()
 	switch age := now.age(s); {
@@ -332,12 +331,6 @@ func (d *drain) read() (e *entry, wait time.Duration) {
 	return nil, 0
 }
 
-// dying says that the stored message seq is to be a dead letter; the lock is
-// held.
-func (b *Buffer) dying(seq uint64) bool {
-	return slices.ContainsFunc(b.dead, func(e *entry) bool { return e.log == seq })
-}
-
 func expired(seconds uint32, age time.Duration) bool {
 	return age >= time.Duration(seconds)*time.Second
 }
@@ -352,14 +345,15 @@ func (d *drain) lostGap(n uint64) Gap {
 	return g
 }
 
-// nameLost corrects a gap of which nothing is known by what comes behind it;
-// the lock is held.
-func (d *drain) nameLost(behind stamp) {
+// nameLost corrects a gap of which nothing is known by the message seq that comes
+// behind it; the lock is held.
+func (d *drain) nameLost(seq uint64, behind stamp) {
 	if len(d.drops) == 0 {
 		return
 	}
-	g := &d.drops[len(d.drops)-1].gap
-	if g.Stream == "" && !d.drops[len(d.drops)-1].taken && behind.seq > g.Messages {
+	last := d.drops[len(d.drops)-1]
+	g := &last.gap
+	if g.Stream == "" && !last.taken && last.span().to+1 == seq && behind.seq > g.Messages {
 		g.Stream, g.From, g.To = behind.streamID(), behind.seq-g.Messages, behind.seq-1
 	}
 }
@@ -370,7 +364,7 @@ func (d *drain) nextGap() *gapEntry {
 		return nil
 	}
 	for _, g := range d.gaps {
-		if !g.sent && !g.acked {
+		if !g.sent && !g.acked && g.refusedOn != d.connection {
 			g.sent = true
 			return g
 		}

@@ -10,6 +10,9 @@ var (
 	ErrFull = errors.New("the buffer is full")
 	// ErrTooLarge: the message is longer than MaxMessage.
 	ErrTooLarge = errors.New("the message is too large")
+	// ErrExpired: the message expired before it was safe, and could not be
+	// counted.
+	ErrExpired = errors.New("the message has expired")
 	// ErrClosed: the buffer has stopped, or did before the message was safe.
 	ErrClosed = errors.New("the buffer is closed")
 )

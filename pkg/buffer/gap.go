@@ -66,8 +66,9 @@ func (g *Gap) add(other Gap) bool {
 // gapEntry is a gap record that the cloud does not have yet.
 type gapEntry struct {
 	Gap
-	sent  bool // on the present connection
-	acked bool
+	sent      bool // on the present connection
+	acked     bool
+	refusedOn int // the connection on which the server would not have it
 }
 
 // withGaps is list without what was delivered, and with more. A record that is
@@ -86,7 +87,7 @@ func withGaps(list []*gapEntry, more []Gap) (next []*gapEntry, added int) {
 			added++
 			continue
 		}
-		grown := &gapEntry{Gap: next[i].Gap}
+		grown := &gapEntry{Gap: next[i].Gap, refusedOn: next[i].refusedOn}
 		grown.add(m)
 		next[i] = grown
 	}

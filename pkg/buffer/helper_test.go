@@ -57,7 +57,7 @@ func usual() Limits {
 }
 
 // begin opens a buffer in dir.
-func begin(t *testing.T, dir string, w *world, limits Limits) *bench {
+func begin(t *testing.T, dir string, w *world, limits Limits, with ...func(*Buffer)) *bench {
 	t.Helper()
 	if w == nil {
 		w = &world{start: time.Now(), bootID: "a boot"}
@@ -82,6 +82,9 @@ func begin(t *testing.T, dir string, w *world, limits Limits) *bench {
 			b.states = append(b.states, s)
 		},
 	})
+	for _, f := range with {
+		f(b.Buffer)
+	}
 	ctx, cancel := context.WithCancel(t.Context())
 	var work sync.WaitGroup
 	work.Go(func() { b.Run(ctx) })
@@ -300,8 +303,8 @@ func want(t *testing.T, what string, got, want []string) {
 	}
 }
 
-// wait lets virtual time pass.
-func wait(d time.Duration) {
+// elapse lets virtual time pass, and what falls due in it come to an end.
+func elapse(d time.Duration) {
 	<-time.After(d)
 	synctest.Wait()
 }

@@ -13,67 +13,112 @@ import (
 // gives up what they stand for.
 func (b *Buffer) settlePending() error {
 	b.mu.Lock()
-	drops, dead := slices.Clone(b.drops), slices.Clone(b.dead)
-	for _, e := range slices.Concat(drops, dead) {
-		e.taken = true
-	}
-	dirty := b.gapsDirty
-	b.pendingFrom, b.gapsDirty = time.Time{}, false
+	b.pendingFrom = time.Time{}
 	b.mu.Unlock()
-
-	var gapErr, deadErr error
-	if len(drops) > 0 || dirty {
-		gaps := make([]Gap, len(drops))
-		for i, e := range drops {
-			gaps[i] = e.gap
-		}
-		gapErr = b.saveGaps(gaps)
-		b.settleWritten(&b.drops, drops, gapErr)
-	}
-	if len(dead) > 0 {
-		var letters []Message
-		letters, deadErr = b.keepDead(dead)
-		b.settleWritten(&b.dead, dead, deadErr)
-		for i, m := range letters {
-			if b.cfg.DeadLetter != nil {
-				b.cfg.DeadLetter(m, dead[i].code)
-			}
-		}
-	}
-	return errors.Join(gapErr, deadErr)
+	return errors.Join(b.settleDrops(), b.settleDead())
 }
 
-// settleWritten takes what was written off the list and settles it; what could
-// not be written stays for the next attempt.
-func (b *Buffer) settleWritten(list *[]*entry, written []*entry, err error) {
-	type answer struct {
-		done func(error)
-		err  error
-	}
-	var told []answer
+// settleDrops is settlePending for what is to be counted in gap records.
+func (b *Buffer) settleDrops() error {
 	b.mu.Lock()
-	if err != nil {
-		for _, e := range written {
-			e.taken = false
-		}
-		b.pend()
-	} else {
-		*list = slices.DeleteFunc(*list, func(e *entry) bool { return e.taken })
-		for _, e := range written {
-			if e.done != nil {
-				a := answer{done: e.done}
-				if e.code != 0 {
-					a.err = &Refused{Code: e.code}
-				}
-				told = append(told, a)
-				e.done = nil
-			}
-			b.settle(e)
-		}
+	drops, dirty := take(b.drops), b.gapsDirty
+	b.gapsDirty = false
+	b.mu.Unlock()
+	if len(drops) == 0 && !dirty {
+		return nil
+	}
+	gaps := make([]Gap, len(drops))
+	for i, e := range drops {
+		gaps[i] = e.gap
+	}
+	err := b.saveGaps(gaps)
+	if err == nil {
+		b.settleAll(&b.drops, drops, func(*entry) error { return nil })
+		return nil
+	}
+	// What was never stored was promised to nobody, so it need not be counted.
+	unstored := slices.DeleteFunc(drops, func(e *entry) bool { return e.log != 0 })
+	b.settleAll(&b.drops, unstored, func(*entry) error { return ErrExpired })
+	b.mu.Lock()
+	b.gapsDirty = b.gapsDirty || dirty
+	b.waitOn(b.drops)
+	b.mu.Unlock()
+	return err
+}
+
+// settleDead is settlePending for dead letters.
+func (b *Buffer) settleDead() error {
+	b.mu.Lock()
+	dead := take(b.dead)
+	letters := make([]Message, len(dead))
+	for i, e := range dead {
+		letters[i] = e.message
 	}
 	b.mu.Unlock()
-	for _, a := range told {
-		a.done(a.err)
+	if len(dead) == 0 {
+		return nil
+	}
+	err := b.keepDead(dead)
+	done := dead
+	if err != nil {
+		// What was never stored was promised to nobody. Of the others as many wait
+		// as do not stop the rest of the queue; the server will not have them
+		// anyway, and that is told.
+		bytes := int64(0)
+		done = slices.DeleteFunc(slices.Clone(dead), func(e *entry) bool {
+			bytes += e.size
+			return e.log != 0 && bytes <= maxInFlight/2
+		})
+	}
+	b.settleAll(&b.dead, done, func(e *entry) error { return &Refused{Code: e.code} })
+	for i, e := range dead {
+		if b.cfg.DeadLetter != nil && slices.Contains(done, e) {
+			b.cfg.DeadLetter(letters[i], e.code)
+		}
+	}
+	if err != nil {
+		b.mu.Lock()
+		b.waitOn(b.dead)
+		b.mu.Unlock()
+	}
+	return err
+}
+
+// take marks all of list as being written; the lock is held.
+func take(list []*entry) []*entry {
+	for _, e := range list {
+		e.taken = true
+	}
+	return slices.Clone(list)
+}
+
+// waitOn keeps list for the next attempt; the lock is held.
+func (b *Buffer) waitOn(list []*entry) {
+	for _, e := range list {
+		e.taken = false
+	}
+	if len(list) > 0 || b.gapsDirty {
+		b.pend()
+	}
+}
+
+// settleAll takes done off a list, settles it, and tells its producers why it
+// is not in the cloud, where they still wait.
+func (b *Buffer) settleAll(list *[]*entry, done []*entry, why func(*entry) error) {
+	var told []func()
+	b.mu.Lock()
+	*list = slices.DeleteFunc(*list, func(e *entry) bool { return slices.Contains(done, e) })
+	for _, e := range done {
+		if tell := e.done; tell != nil {
+			err := why(e)
+			told = append(told, func() { tell(err) })
+			e.done = nil
+		}
+		b.settle(e)
+	}
+	b.mu.Unlock()
+	for _, tell := range told {
+		tell()
 	}
 	wake(b.changed)
 }
@@ -103,24 +148,22 @@ func (b *Buffer) saveGaps(more []Gap) error {
 }
 
 // dropOldest gives up the messages of the oldest segment, to make room for new
-// ones, which why says there is not. Where new ones are to be refused instead it does so only with what is
-// too old anyway. It reports false where there is nothing that may go.
+// ones; why says which room is missing. Where new ones are to be refused instead
+// it does so only with what is too old anyway. It reports false where there is
+// nothing that may go.
 func (b *Buffer) dropOldest(why error) (bool, error) {
-	if err := b.settlePending(); err != nil {
+	b.sift(true)
+	defer b.sift(false)
+	if err := b.settleDrops(); err != nil {
 		return false, err
 	}
+	_ = b.settleDead() // it must not hinder this, and is tried again
 	from, to, ok := b.log.OldestSegment()
 	if !ok {
 		return false, nil
 	}
 	b.mu.Lock()
-	limits := b.limits
-	delivered := map[uint64]bool{}
-	for i := range b.flight.len() {
-		if e := b.flight.at(i); e.settled {
-			delivered[e.log] = true
-		}
-	}
+	limits, spoken := b.limits, b.spoken()
 	b.mu.Unlock()
 	now := b.cfg.Clock.now()
 	var gaps []Gap
@@ -139,7 +182,7 @@ func (b *Buffer) dropOldest(why error) (bool, error) {
 		if err != nil {
 			return false, err
 		}
-		if delivered[found.Seq] {
+		if slices.ContainsFunc(spoken, func(s span) bool { return s.has(found.Seq) }) {
 			continue
 		}
 		_, s, err := parseRecord(found.Payload)
@@ -173,7 +216,8 @@ func (b *Buffer) dropOldest(why error) (bool, error) {
 		b.over, b.overErr = StateDiskFull, why
 	}
 	for i := range b.flight.len() {
-		// One that waits for its own gap record may stand for some behind to.
+		// What waits for its own gap record is counted there. A dead letter that
+		// could not be kept goes with the others.
 		if e := b.flight.at(i); e.log != 0 && e.log <= to && !e.settled && (!e.pending || e.code != 0) {
 			b.again = slices.DeleteFunc(b.again, func(a *entry) bool { return a == e })
 			b.dead = slices.DeleteFunc(b.dead, func(a *entry) bool { return a == e })
@@ -189,4 +233,12 @@ func (b *Buffer) dropOldest(why error) (bool, error) {
 	b.oldest = last.wall()
 	b.advance()
 	return true, nil
+}
+
+// sift keeps the sender from dropping what is looked at here.
+func (b *Buffer) sift(on bool) {
+	b.mu.Lock()
+	b.sifting = on
+	b.mu.Unlock()
+	wake(b.changed)
 }

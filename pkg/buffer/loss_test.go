@@ -58,7 +58,7 @@ func (b *bench) fill(a *answers, n int) (names []string) {
 		if err := b.Put(b.t.Context(), Message{Topic: "t", Payload: payload}, a.done(name)); err != nil {
 			b.t.Fatalf("put %s: %v", name, err)
 		}
-		wait(time.Second)
+		elapse(time.Second)
 	}
 	return names
 }
@@ -99,7 +99,7 @@ func TestDropOldest(t *testing.T) {
 		if s := b.Stats(); s.State != StateOK || s.Messages != 0 {
 			t.Errorf("afterwards %+v", s)
 		}
-		wait(time.Second)
+		elapse(time.Second)
 		b.cut()
 		again := &line{}
 		b.link(again)
@@ -140,7 +140,7 @@ func TestRefuseNew(t *testing.T) {
 		for i := 0; ; i++ {
 			name := fmt.Sprintf("%03d", i)
 			err := b.Put(t.Context(), Message{Payload: []byte(name + strings.Repeat(".", bulk))}, a.done(name))
-			wait(time.Second)
+			elapse(time.Second)
 			if err == nil {
 				err = a.err(name)
 			}
@@ -162,7 +162,7 @@ func TestRefuseNew(t *testing.T) {
 		b.link(l)
 		want(t, "delivered", heads(l), safe)
 		b.put(&a, "one more")
-		wait(time.Minute)
+		elapse(time.Minute)
 		if s := b.Stats(); s.State != StateOK || !slices.Contains(a.list(), "one more") {
 			t.Errorf("it does not heal: %+v", s)
 		}
@@ -204,7 +204,7 @@ func TestAge(t *testing.T) {
 							t.Fatal(err)
 						}
 					}
-					wait(tt.wait)
+					elapse(tt.wait)
 					b.stop()
 					w = &world{start: w.start, bootID: "one", floor: tt.floor2}
 					if tt.reboot {
@@ -214,7 +214,7 @@ func TestAge(t *testing.T) {
 					b.put(nil, "young")
 					l := &line{}
 					b.link(l)
-					wait(time.Second)
+					elapse(time.Second)
 					sent, why := []string{"0", "1", "2", "young"}, ""
 					if tt.aged {
 						sent, why = []string{"young"}, string(Aged)
@@ -255,11 +255,11 @@ func TestExpiresInMemory(t *testing.T) {
 			t.Fatal(err)
 		}
 		b.put(&a, "after")
-		wait(2 * time.Second)
+		elapse(2 * time.Second)
 		b.cut()
 		l2 := &line{}
 		b.link(l2)
-		wait(time.Second)
+		elapse(time.Second)
 		want(t, "sent", l2.seen(), []string{"before", "after"})
 		if got := records(t, l2); len(got) != 1 || got[0].Why != "expired" || got[0].From != 2 || got[0].To != 2 {
 			t.Errorf("gap records %+v", got)
@@ -278,7 +278,7 @@ func TestDamage(t *testing.T) {
 		var a answers
 		for i := range 20 {
 			b.put(&a, fmt.Sprintf("message %02d", i))
-			wait(time.Second)
+			elapse(time.Second)
 		}
 		b.stop()
 		files, err := filepath.Glob(filepath.Join(dir, "*.seg"))
@@ -302,7 +302,7 @@ func TestDamage(t *testing.T) {
 		}
 		l := &line{}
 		b.link(l)
-		wait(time.Second)
+		elapse(time.Second)
 		if n := len(l.seen()); n != 17 {
 			t.Errorf("%d messages were sent; want 17", n)
 		}
@@ -343,12 +343,12 @@ func TestNoDropUncounted(t *testing.T) {
 			if b.Put(t.Context(), Message{Payload: []byte(name + strings.Repeat(".", bulk))}, a.done(name)) == nil {
 				taken++
 			}
-			wait(time.Second)
+			elapse(time.Second)
 		}
 		safe := a.list()
 		l := &line{}
 		b.link(l)
-		wait(time.Minute)
+		elapse(time.Minute)
 		if got := heads(l); len(got) < len(safe) || !slices.Equal(got[:len(safe)], safe) {
 			t.Errorf("safe were %v, delivered %v", safe, got)
 		}
@@ -380,7 +380,7 @@ func TestGapRefused(t *testing.T) {
 				return tt.code, true
 			}}
 			b.link(l)
-			wait(time.Minute)
+			elapse(time.Minute)
 			if n != tt.want {
 				t.Errorf("code %#x: the gap record was sent %d times; want %d", tt.code, n, tt.want)
 			}
@@ -411,7 +411,7 @@ func TestStateOfErrors(t *testing.T) {
 		err  error
 		want State
 	}{{nil, StateOK}, {syscall.ENOSPC, StateDiskFull}, {syscall.EDQUOT, StateDiskFull}, {syscall.EROFS, StateReadOnly}, {syscall.EIO, StateDamaged}} {
-		b.disk.err = tt.err
+		b.disk.log.err = tt.err
 		if got, _ := b.stateNow(); got != tt.want {
 			t.Errorf("%v: %s; want %s", tt.err, got, tt.want)
 		}

@@ -172,9 +172,9 @@ func live(t *testing.T, seed uint64) {
 				all[n] = m
 			}
 		case 5, 6:
-			wait(time.Duration(rnd.IntN(3000)) * time.Millisecond)
+			elapse(time.Duration(rnd.IntN(3000)) * time.Millisecond)
 		case 7:
-			wait(time.Duration(rnd.IntN(600)) * time.Second)
+			elapse(time.Duration(rnd.IntN(600)) * time.Second)
 		case 8, 9:
 			b.cut()
 			on := connection{}
@@ -213,7 +213,7 @@ func live(t *testing.T, seed uint64) {
 	good := &line{answer: func(m Message) (byte, bool) { return c.take(on, m, "good") }}
 	b.link(good)
 	for range 100 {
-		wait(10 * time.Second)
+		elapse(10 * time.Second)
 	}
 	if s := b.Stats(); s.Messages != 0 || s.State != StateOK || b.memory != 0 || b.inFlight != 0 {
 		t.Errorf("after a good link: %+v, %d bytes in memory, %d in flight", s, b.memory, b.inFlight)

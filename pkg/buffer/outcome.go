@@ -29,7 +29,7 @@ func (b *Buffer) outcome(e *entry, connection int, code byte, err error) {
 	default:
 		// 0x97 and all that may pass: pause, then this one again. Those behind
 		// it are on their way already.
-		b.paused = time.Now().Add(b.pause.next())
+		b.holdOff()
 		b.again = append(b.again, e)
 	}
 	b.mu.Unlock()
@@ -50,8 +50,9 @@ func (b *Buffer) gapOutcome(g *gapEntry, connection int, code byte, err error) {
 		b.pend()
 	case final(code):
 		refused = true
+		g.sent, g.refusedOn = false, connection
 	case connection == b.connection:
-		b.paused = time.Now().Add(b.pause.next())
+		b.holdOff()
 		g.sent = false
 	}
 	b.mu.Unlock()
@@ -59,6 +60,14 @@ func (b *Buffer) gapOutcome(g *gapEntry, connection int, code byte, err error) {
 		b.cfg.GapRefused(b.cfg.GapTopic(), code)
 	}
 	wake(b.changed)
+}
+
+// holdOff begins a pause, unless there is one: a whole window may be refused at
+// once, and that is one sign. The lock is held.
+func (b *Buffer) holdOff() {
+	if now := time.Now(); !b.paused.After(now) {
+		b.paused = now.Add(b.pause.next())
+	}
 }
 
 // pend tells the committing goroutine that something waits to be written; the
@@ -74,9 +83,9 @@ func (b *Buffer) pend() {
 // lock is held.
 func (b *Buffer) drop(e *entry) {
 	if n := len(b.drops); n > 0 && e.log != 0 {
-		// A run of them is one: nothing lies between, else it would be in flight.
-		if last := b.drops[n-1]; last.log != 0 && !last.taken && b.flight.len() > 0 &&
-			b.flight.at(b.flight.len()-1) == last && last.gap.add(e.gap) {
+		// A run of them is one.
+		if last := b.drops[n-1]; !last.taken && last.span().to+1 == e.log && last.gap.add(e.gap) {
+			last.to = e.span().to
 			return
 		}
 	}
@@ -98,6 +107,7 @@ func (b *Buffer) settle(e *entry) {
 		b.inFlight -= e.size
 	}
 	e.message = Message{}
+	b.remember(e)
 	b.advance()
 	b.makeRoom()
 }
@@ -105,7 +115,9 @@ func (b *Buffer) settle(e *entry) {
 // advance tells the log up to where all is settled. The lock is held.
 func (b *Buffer) advance() {
 	for b.flight.len() > 0 && b.flight.at(0).settled {
-		b.flight.pop()
+		if s := b.flight.pop().span(); b.mixed && s.to > b.ackedTo && s.from <= s.to {
+			b.beyond = append(b.beyond, s) // one that is not settled may be before it
+		}
 	}
 	if b.log == nil {
 		return
@@ -115,28 +127,30 @@ func (b *Buffer) advance() {
 		return
 	}
 	for i := range b.flight.len() {
-		e := b.flight.at(i)
-		if e.log == 0 || e.settled || e.log > upTo {
-			continue
-		}
-		upTo = e.log - 1
-		b.oldest = e.stamp.wall()
-		if !e.pending {
-			break // behind it they are in order; what was refused on an earlier connection is not
+		if e := b.flight.at(i); e.log != 0 && !e.settled && e.log <= upTo {
+			upTo = e.log - 1
+			b.oldest = e.stamp.wall()
+			if !b.mixed {
+				break
+			}
 		}
 	}
 	if upTo <= b.ackedTo {
 		return
 	}
+	before := b.unflushed
 	b.unflushed += int(upTo - b.ackedTo)
 	b.ackedTo, b.ackedAt = upTo, time.Now()
 	b.log.Ack(upTo)
+	b.forget()
+	if before == 0 || before < flushEvery && b.unflushed >= flushEvery {
+		wake(b.commit) // the log should know in time
+	}
 	if b.refusing > 0 && upTo >= b.refusing {
 		b.refusing = 0
 		b.makeRoom()
 	}
 	if upTo+1 == b.logNext {
 		b.oldest = time.Time{}
-		wake(b.commit) // the last stored one is delivered: the log should know
 	}
 }

@@ -35,7 +35,7 @@ func TestNotSafeBeforeFsync(t *testing.T) {
 		}
 		var a answers
 		b.put(&a, "1", "2")
-		wait(10 * time.Second)
+		elapse(10 * time.Second)
 		want(t, "safe on a disk that fails", a.list(), nil)
 		if s := b.Stats(); s.State != StateDamaged || s.Memory != 2 {
 			t.Errorf("on a disk that fails: %+v", s)
@@ -43,7 +43,7 @@ func TestNotSafeBeforeFsync(t *testing.T) {
 		if err := os.Remove(dir); err != nil {
 			t.Fatal(err)
 		}
-		wait(time.Minute)
+		elapse(time.Minute)
 		want(t, "safe when the disk works again", a.list(), []string{"1", "2"})
 		if s := b.Stats(); s.State != StateOK || s.Memory != 0 {
 			t.Errorf("when the disk works again: %+v", s)
@@ -60,7 +60,7 @@ func TestKeepFree(t *testing.T) {
 		b := begin(t, dir, nil, limits)
 		var a answers
 		b.put(&a, "1")
-		wait(10 * time.Second)
+		elapse(10 * time.Second)
 		want(t, "safe", a.list(), nil)
 		if s := b.Stats(); s.State != StateDiskFull {
 			t.Errorf("state %s", s.State)
@@ -70,7 +70,7 @@ func TestKeepFree(t *testing.T) {
 		}
 		limits.KeepFree = 0
 		b.SetLimits(limits)
-		wait(time.Minute)
+		elapse(time.Minute)
 		want(t, "safe when there is room", a.list(), []string{"1"})
 		if s := b.Stats(); s.State != StateOK {
 			t.Errorf("state %s when there is room", s.State)
@@ -92,15 +92,15 @@ func TestDropForTheDisk(t *testing.T) {
 		if s := b.Stats(); s.State != StateDiskFull || b.drops()[Full] == 0 || s.Bytes > limits.MaxSize/2+bulk {
 			t.Errorf("%+v, lost %v", s, b.drops())
 		}
-		wait(5 * time.Minute) // nothing happens
+		elapse(5 * time.Minute) // nothing happens
 		if got := b.said(); !slices.Equal(got, []State{StateDiskFull}) {
 			t.Errorf("states %v; want disk-full only", got)
 		}
 		b.put(nil, "one more")
-		wait(idleCommit) // now it has just looked
+		elapse(idleCommit) // now it has just looked
 		limits.KeepFree = 0
 		b.SetLimits(limits)
-		wait(time.Minute) // it looks by itself
+		elapse(time.Minute) // it looks by itself
 		if s := b.Stats(); s.State != StateOK {
 			t.Errorf("with room again: %+v", s)
 		}
@@ -130,21 +130,21 @@ func TestAgedNotUncounted(t *testing.T) {
 		b := begin(t, dir, nil, limits)
 		var a answers
 		b.put(&a, "1", "2")
-		wait(2 * time.Hour)
+		elapse(2 * time.Hour)
 		hinder := filepath.Join(dir, gapFileName)
 		if err := os.Mkdir(hinder, 0o700); err != nil { // no file can take its place
 			t.Fatal(err)
 		}
 		l := &line{}
 		b.link(l)
-		wait(10 * time.Second)
+		elapse(10 * time.Second)
 		if s := b.Stats(); s.Messages != 2 || len(l.gaps()) != 0 || len(b.drops()) != 0 {
 			t.Errorf("they are gone and not counted: %+v, gap records %v, lost %v", s, l.gaps(), b.drops())
 		}
 		if err := os.Remove(hinder); err != nil {
 			t.Fatal(err)
 		}
-		wait(time.Minute)
+		elapse(time.Minute)
 		if got := records(t, l); len(got) != 1 || got[0].Messages != 2 || got[0].Why != string(Aged) {
 			t.Errorf("gap records %+v; want one of 2 messages", got)
 		}
@@ -162,10 +162,10 @@ func TestAckWaitsForTheOldest(t *testing.T) {
 		b := begin(t, dir, nil, usual())
 		var a answers
 		b.put(&a, "1", "2", "3")
-		wait(time.Second)
+		elapse(time.Second)
 		l := &line{answer: func(m Message) (byte, bool) { return 0, string(m.Payload) != "1" }}
 		b.link(l)
-		wait(time.Minute) // longer than flushAfter
+		elapse(time.Minute) // longer than flushAfter
 		crashed := begin(t, copyDir(t, dir), nil, usual())
 		again := &line{}
 		crashed.link(again)
@@ -194,7 +194,7 @@ func TestExpiresBeforeItsTurn(t *testing.T) {
 			t.Fatal(err)
 		}
 		b.put(&a, "3")
-		wait(10 * time.Second)
+		elapse(10 * time.Second)
 		want(t, "sent", l.seen(), []string{"1", "2", "3"})
 		if got := records(t, l); len(got) != 1 || got[0].Why != string(Expired) || got[0].From != 3 || got[0].To != 3 {
 			t.Errorf("gap records %+v; want one of message 3", got)

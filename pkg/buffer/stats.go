@@ -30,7 +30,6 @@ type Stats struct {
 	Memory   int64     // messages in memory only
 	InFlight int64     // messages
 	Acked    int64     // since the start
-	Refused  int64     // not taken or given back because the buffer was full, where nobody waited
 	Oldest   time.Time // when the oldest message was handed in, zero for none or unknown
 	// PausedFor is how long nothing is sent, by the server's wish.
 	PausedFor time.Duration
@@ -41,7 +40,7 @@ func (b *Buffer) Stats() Stats {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	s := Stats{
-		State: b.state, MaxBytes: b.limits.MaxSize, Acked: b.acked, Refused: b.refused, Oldest: b.oldest,
+		State: b.state, MaxBytes: b.limits.MaxSize, Acked: b.acked, Oldest: b.oldest,
 		PausedFor: max(0, time.Until(b.paused)),
 	}
 	if s.State == "" {
@@ -78,7 +77,7 @@ func (b *Buffer) tell() {
 	b.look()
 	b.mu.Lock()
 	state, err := b.stateNow()
-	b.writable = b.log != nil && b.disk.err == nil
+	b.writable = b.log != nil && b.disk.log.err == nil
 	if !b.writable {
 		b.makeRoom() // those who wait see whether they still may
 	}
@@ -132,7 +131,11 @@ func (b *Buffer) stateNow() (State, error) {
 			return StateDamaged, stored.Err
 		}
 	}
-	switch err := b.disk.err; {
+	err := b.disk.log.err
+	if err == nil {
+		err = b.disk.side.err
+	}
+	switch {
 	case err == nil:
 		return StateOK, nil
 	case errors.Is(err, seglog.ErrNoSpace), errors.Is(err, seglog.ErrNoInodes), errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
