@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,20 +19,20 @@ import (
 // slowDisk is the machine's, on which fsync waits as long as it is held.
 type slowDisk struct {
 	seglog.FS
-	gate chan struct{} // one that can be read from lets one fsync through
-	held bool
+	gate atomic.Pointer[chan struct{}] // nil: nothing waits
 }
 
-func newSlowDisk() *slowDisk { return &slowDisk{FS: seglog.Disk(), gate: make(chan struct{})} }
+func newSlowDisk() *slowDisk { return &slowDisk{FS: seglog.Disk()} }
 
 func (d *slowDisk) use(b *Buffer) { b.fs = d }
 
-// hold makes fsync wait; the next call of the function it gives lets all go on.
+// hold makes fsync wait until release.
 func (d *slowDisk) hold() (release func()) {
-	d.held = true
+	gate := make(chan struct{})
+	d.gate.Store(&gate)
 	return func() {
-		d.held = false
-		close(d.gate)
+		d.gate.Store(nil)
+		close(gate)
 		synctest.Wait()
 	}
 }
@@ -52,15 +53,14 @@ type slowFile struct {
 }
 
 func (f slowFile) Sync() error {
-	if f.disk.held {
-		<-f.disk.gate
+	if gate := f.disk.gate.Load(); gate != nil {
+		<-*gate
 	}
 	return f.File.Sync()
 }
 
-// sent are the messages of a backlog of three and of two more that were on their
-// way when the link was cut in the middle of their fsync. Some are acknowledged
-// before the cut.
+// There is a backlog of three, and two more are on their way when the link is
+// cut in the middle of their fsync. Some are acknowledged before that.
 func TestCutAmidFsync(t *testing.T) {
 	for name, tt := range map[string]struct {
 		acked, want []string
