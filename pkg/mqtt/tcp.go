@@ -11,9 +11,10 @@ import (
 // gathering is how long a peer has to keep PUBACKs back before it is hastened.
 // mosquitto, which takes 4 µs for each here, has the half of a window ready by
 // then: in one segment, where at once it would be one or two in each of 30. That
-// was 1.6 times the speed, at a third of our CPU time. Behind a real network it
-// is 150 µs in each round trip that fills the window.
-const gathering = 150 * time.Microsecond
+// was 1.6 times the speed, at a third of our CPU time (150 to 200 µs: the same;
+// 100 and 300: slower). Behind a real network it is 200 µs in each round trip that
+// fills the window.
+const gathering = 200 * time.Microsecond
 
 // hastener makes a peer send the PUBACKs that it keeps back. One with Nagle's
 // algorithm, as mosquitto has it by default, sends the first and the others not
